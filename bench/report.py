@@ -1,0 +1,258 @@
+"""Tables (markdown) and curves of a results file that bench/run.py wrote.
+
+    python3 bench/report.py bench/results/kodak.json --anchor avif444 --range 30 40
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.bdrate import bd_rate, quality_at, worst_excess
+
+LABELS = {
+    "psnr_rgb": "PSNR-RGB",
+    "psnr_y": "PSNR-Y",
+    "ms_ssim_db": "MS-SSIM (dB)",
+    "ssimulacra2": "SSIMULACRA2",
+}
+
+
+def metrics_of(results):
+    """Metrics that the rows hold; a folder of grey pictures has one PSNR."""
+    grey = all(picture["channels"] == 1 for picture in results["pictures"])
+    return [
+        name
+        for name in LABELS
+        if not (grey and name == "psnr_y") and any(r.get(name) is not None for r in results["rows"])
+    ]
+
+
+def label(results, metric):
+    """Name of a metric in tables and figures."""
+    grey = all(picture["channels"] == 1 for picture in results["pictures"])
+    return "PSNR" if grey and metric == "psnr_rgb" else LABELS[metric]
+
+
+def curves(results, metric):
+    """{codec: {picture: [(bpp, value), …]}} of all points where the metric was measured."""
+    found = {codec: {} for codec in results["codecs"]}
+    for row in results["rows"]:
+        if row.get(metric) is not None:
+            points = found[row["codec"]].setdefault(row["picture"], [])
+            points.append((row["bpp"], row[metric]))
+    return found
+
+
+def per_picture(results, metric, anchor, codec, function=bd_rate, **limits):
+    """{picture: function(anchor's points, codec's points)} where it is not None."""
+    found = curves(results, metric)
+    values = {
+        picture: function(found[anchor].get(picture, []), points, **limits)
+        for picture, points in found[codec].items()
+    }
+    return {picture: value for picture, value in values.items() if value is not None}
+
+
+def mean_bd_rate(results, metric, anchor, codec, low=None, high=None):
+    """(mean over pictures of the BD-rate, number of pictures), (None, 0) without any overlap."""
+    values = per_picture(results, metric, anchor, codec, low=low, high=high).values()
+    return (sum(values) / len(values), len(values)) if values else (None, 0)
+
+
+def markdown(header, rows):
+    """A markdown table; first column to the left, numbers to the right."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _percent(value, count, pictures):
+    if value is None:
+        return "none"
+    return f"{value:+.1f}" + (f" ({count} of {pictures})" if count < pictures else "")
+
+
+def bd_table(results, anchor, low=None, high=None):
+    """Mean BD-rate of every codec against the anchor, one column per metric."""
+    metrics = metrics_of(results)
+    rows = []
+    for codec in results["codecs"]:
+        if codec != anchor:
+            means = (mean_bd_rate(results, metric, anchor, codec, low, high) for metric in metrics)
+            rows.append([codec, *(_percent(*mean, len(results["pictures"])) for mean in means)])
+    return markdown(["codec", *(label(results, metric) for metric in metrics)], rows)
+
+
+def pair_table(results, metric):
+    """Mean BD-rate of every codec (row) against every other (column) in one metric."""
+    codecs = list(results["codecs"])
+    rows = []
+    for codec in codecs:
+        cells = (
+            "–"
+            if codec == anchor
+            else _percent(*mean_bd_rate(results, metric, anchor, codec), len(results["pictures"]))
+            for anchor in codecs
+        )
+        rows.append([codec, *cells])
+    return markdown(["codec \\ against", *codecs], rows)
+
+
+def worst_table(results, anchor, low, high):
+    """The picture where each codec does worst against the anchor in PSNR over [low, high] dB."""
+    rows = []
+    for codec in results["codecs"]:
+        if codec == anchor:
+            continue
+        limits = {"low": low, "high": high}
+        mean = per_picture(results, "psnr_rgb", anchor, codec, **limits)
+        point = per_picture(results, "psnr_rgb", anchor, codec, worst_excess, **limits)
+        cells = []
+        for values in (mean, point):
+            name = max(values, key=values.get, default=None)
+            cells.append("none" if name is None else f"{values[name]:+.1f} ({name})")
+        larger = sum(value > 0 for value in mean.values())
+        rows.append([codec, f"{larger} of {len(mean)}", *cells])
+    header = ["codec", "pictures larger", "largest mean", "largest at any one quality"]
+    return markdown(header, rows)
+
+
+def ratio_table(results, ratio):
+    """PSNR-RGB of every picture at raw pixels / ratio, on each codec's measured curve."""
+    found = curves(results, "psnr_rgb")
+    rows = []
+    for picture in results["pictures"]:
+        rate = picture["channels"] * picture["bits"] / ratio
+        values = (quality_at(found[c].get(picture["name"], []), rate) for c in found)
+        rows.append([picture["name"], *("–" if v is None else f"{v:.2f}" for v in values)])
+    return markdown(["picture", *found], rows)
+
+
+def speed_table(results):
+    """MP/s of encoding and decoding."""
+    rows = [
+        [codec, f"{speed['quality']:g}", f"{speed['encode']:.2f}", f"{speed['decode']:.2f}"]
+        for codec, speed in results["speed"].items()
+    ]
+    return markdown(["codec", "quality", "encode MP/s", "decode MP/s"], rows)
+
+
+def failure_lines(results):
+    """One line per codec and reason."""
+    kinds = Counter((f["codec"], f["quality"] is None, f["reason"]) for f in results["failures"])
+    for (codec, unfit, reason), count in kinds.items():
+        what = "left out on" if unfit else "FAILED at"
+        unit = "picture(s)" if unfit else "point(s)"
+        yield f"- {codec} {what} {count} {unit}: {reason}"
+
+
+def text(results, *, anchor="jpeg420", low=None, high=None, ratio=None):
+    """The whole report as markdown."""
+    made = results["made"]
+    count = len(results["pictures"])
+    megapixels = sum(p["width"] * p["height"] / 1e6 for p in results["pictures"])
+    within = "" if low is None else f", {low:g} to {high:g} (unit of the metric)"
+    parts = [
+        f"## {results['folder']}: {count} pictures, {megapixels:.1f} MP",
+        f"Measured {made['date']} on {made['cpu']}.",
+    ]
+    if anchor in results["codecs"]:
+        parts += [
+            f"Mean BD-rate in % against {anchor}{within} (negative: smaller files):",
+            bd_table(results, anchor, low, high),
+        ]
+        if low is not None:
+            parts += [
+                f"Worst pictures against {anchor} in PSNR, {low:g} to {high:g} dB, in %:",
+                worst_table(results, anchor, low, high),
+            ]
+    for metric in metrics_of(results):
+        parts += [
+            f"Mean BD-rate in % by {label(results, metric)}, row against column:",
+            pair_table(results, metric),
+        ]
+    if ratio:
+        parts += [
+            f"PSNR in dB at {ratio:g} times smaller than the raw pixels:",
+            ratio_table(results, ratio),
+        ]
+    if results["speed"]:
+        names = ", ".join(results["speed_pictures"])
+        parts += [f"Speed, one thread, in one run on {names}:", speed_table(results)]
+    if results["failures"]:
+        parts.append("\n".join(failure_lines(results)))
+    codecs = results["codecs"].items()
+    parts.append("\n".join(f"- {name}: {c['version']}; {c['settings']}" for name, c in codecs))
+    return "\n\n".join(parts)
+
+
+def load_results(path):
+    """Results of a file. ValueError with its name when it holds none."""
+    try:
+        results = json.loads(Path(path).read_text())
+        results["rows"] = [
+            dict(zip(results["columns"], row, strict=True)) for row in results["rows"]
+        ]
+        return results
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no results of bench/run.py ({error})") from error
+
+
+def save_results(path, results):
+    """JSON with one row per line, so that a new measurement reads well as a diff."""
+    columns = list(results["rows"][0]) if results["rows"] else []
+    lines = []
+    for row in results["rows"]:
+        values = [round(v, 4) if isinstance(v, float) else v for v in row.values()]
+        lines.append(json.dumps(values, ensure_ascii=False))
+    head = {k: v for k, v in results.items() if k not in ("rows", "columns")}
+    body = json.dumps({**head, "columns": columns}, indent=1, ensure_ascii=False)
+    rows = ",\n  ".join(lines)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{body[:-2]},\n "rows": [\n  {rows}\n ]\n}}\n')
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", help="JSON file that bench/run.py wrote")
+    add_report_options(parser)
+    options = parser.parse_args(argv)
+    try:
+        results = load_results(options.results)
+    except ValueError as error:
+        sys.exit(f"bench: {error}")
+    finish(results, options)
+
+
+def add_report_options(parser):
+    """Options of what is printed and drawn, shared with bench/run.py."""
+    parser.add_argument("--anchor", default="jpeg420", help="codec to compare with (%(default)s)")
+    parser.add_argument(
+        "--range",
+        nargs=2,
+        type=float,
+        default=(None, None),
+        metavar=("LOW", "HIGH"),
+        help="part of the quality scale to compare over, e.g. 30 40 dB (default: all the overlap)",
+    )
+    parser.add_argument("--ratio", type=float, help="PSNR table at this ratio to the raw pixels")
+    parser.add_argument("--figure", help="draw the curves into this PNG file")
+
+
+def finish(results, options):
+    """Print the report and draw the figure."""
+    low, high = options.range
+    print(text(results, anchor=options.anchor, low=low, high=high, ratio=options.ratio))
+    if options.figure:
+        from bench.figure import draw
+
+        draw(results, options.figure)
+        print(f"\nCurves: {options.figure}")
+
+
+if __name__ == "__main__":
+    main()
