@@ -943,11 +943,11 @@ def _integer(value, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def _tiff_plans(source: _Source, only: int | None) -> Iterator[tuple[int, object]]:
-    """(number, plan) of every page, or of page `only`; the LaffError in the place of a bad one."""
+def _tiff_plans(source: _Source, only: int | None) -> list["_TiffPlan | PageInfo"]:
+    """The plan of every page, or of page `only`; a PageInfo with its error for a bad one."""
     import tifffile
 
-    # A plan keeps the file open as long as its reader lives: one file handle each.
+    # The file stays open until a plan is closed.
     tif = tifffile.TiffFile(source.open() if source.path is None else source.path)
     try:
         pages = []
@@ -969,35 +969,32 @@ def _tiff_plans(source: _Source, only: int | None) -> Iterator[tuple[int, object
             raise LaffError(
                 f"{source.name}: has no page {only}; its pages are 0 to {len(full) - 1}"
             )
+        plans, errors = [], []
         for number, page in enumerate(full):
             if only is None or number == only:
                 try:
                     with _decoding(source.name):
-                        plan = _TiffPlan(source, tif, page, number)
+                        plans.append(_TiffPlan(source, tif, page, number))
                 except LaffError as exc:
-                    plan = exc
-                yield number, plan, page
+                    errors.append(exc)
+                    size = (int(page.imagewidth), int(page.imagelength))
+                    plans.append(PageInfo(number, *size, 1, 8, error=str(exc)))
+        if len(errors) == len(plans):
+            raise errors[0]
+        return plans
     except BaseException:
         tif.close()
         raise
 
 
-def _plans(source: _Source, page: int | None) -> list:
-    """What can be read: plans, PageInfo of pages that cannot. Raises if nothing can."""
+def _plans(source: _Source, page: int | None) -> list["_Plan | PageInfo"]:
+    """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
     if kind != "TIFF":
         if page not in (None, 0):
             raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
         return [_RawPlan(source) if kind == "RAW" else _pillow_plan(source, kind)]
-    plans, errors = [], []
-    for number, plan, ifd in _tiff_plans(source, page):
-        if isinstance(plan, LaffError):
-            errors.append(plan)
-            plan = PageInfo(number, int(ifd.imagewidth), int(ifd.imagelength), 1, 8, str(plan))
-        plans.append(plan)
-    if len(errors) == len(plans):
-        raise errors[0]
-    return plans
+    return _tiff_plans(source, page)
 
 
 def probe(path_or_bytes, *, name: str | None = None) -> list[PageInfo]:
