@@ -5,10 +5,9 @@ Needs numpy, numba and pillow, and tifffile for 16-bit TIFF; no Spark, no Ansibl
 """
 
 import argparse
-import contextlib
-import filecmp
 import json
 import os
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -163,10 +162,7 @@ def plan(options: argparse.Namespace, target: Path, one_file: bool) -> tuple[lis
     names = list(dict.fromkeys(options.archives))
     workers = min(options.jobs, len(names))
     threads = max(1, options.jobs // workers)
-    if one_file:
-        outputs = {names[0]: target}
-    else:
-        outputs = output_names(names, target, options.format)
+    outputs = {names[0]: target} if one_file else output_names(names, target, options.format)
     tasks, taken, failed = [], {}, 0
     for name in names:
         output = outputs[name]
@@ -240,29 +236,43 @@ def run(tasks: list[Task], options: argparse.Namespace) -> int:
     """Decode all, several at a time; how many failed."""
     workers = min(options.jobs, len(tasks))
     if workers <= 1:
-        return sum(not _finish(task, *reconstruct(task)) for task in tasks)
+        return sum(not finish(*reconstruct(task)) for task in tasks)
     failed = 0
-    # One after the other is started in this process, so that numba compiles once, not per worker.
-    failed += not _finish(tasks[0], *reconstruct(tasks[0]))
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [pool.submit(reconstruct, task) for task in tasks[1:]]
-        for task, future in zip(tasks[1:], futures, strict=True):
-            try:
-                line, error = future.result()
-            except BrokenProcessPool:
-                error = f"{task.name}: its decoder was killed, perhaps for memory; try -j 1"
-                line = None
-            failed += not _finish(task, line, error)
+    # Ctrl-C is this process's business; the workers are told by it.
+    with ProcessPoolExecutor(
+        workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        futures = [pool.submit(reconstruct, task) for task in tasks]
+        try:
+            for task, future in zip(tasks, futures, strict=True):
+                try:
+                    line, error = future.result()
+                except BrokenProcessPool:
+                    line, error = None, f"{task.name}: its process was killed; try again with -j 1"
+                failed += not finish(line, error)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return failed
 
 
-def _finish(task: Task, line: str | None, error: str | None) -> bool:
+def finish(line: str | None, error: str | None) -> bool:
+    """Say how one archive ended; whether it ended well."""
     if error is not None:
         report(error)
+    else:
+        say(line)
+    return error is None
+
+
+def say(text: str) -> bool:
+    """Print; False if nobody reads any more (head, a closed pager), and then no message at exit."""
+    try:
+        print(text, flush=True)
+        return True
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
-    with contextlib.suppress(BrokenPipeError):
-        print(line, flush=True)
-    return True
 
 
 def reconstruct(task: Task) -> tuple[str | None, str | None]:
@@ -273,6 +283,8 @@ def reconstruct(task: Task) -> tuple[str | None, str | None]:
         return None, named(task.name, exc)
     except MemoryError:
         return None, f"{task.name}: too little memory; try -j 1 or close other programs"
+    except Exception as exc:  # one archive must not stop the others
+        return None, f"{task.name}: femto failed on it ({type(exc).__name__}: {exc}); report it"
 
 
 def named(name: str, exc: LaffError) -> str:
@@ -291,32 +303,19 @@ def _reconstruct(task: Task) -> str:
     bands = femto.decode_bands(
         archive, fraction=options.fraction, layers=options.layers, threads=task.threads
     )
-    # Beside the picture that is there, until it is known whether that may be replaced.
-    there = output.is_file() and not options.overwrite
-    written = output.with_name(f".{output.name[:100]}.{os.getpid()}.new") if there else output
     make_folder(output.parent)
-    try:
-        write_picture(
-            written,
-            bands,
-            width=info["width"],
-            height=info["height"],
-            mode=info["mode"],
-            bits=info["bits"],
-            icc=info["icc"],
-            format=options.format,
-        )
-        if there and not filecmp.cmp(written, output, shallow=False):
-            raise LaffError(
-                f"{output}: is there already, and another picture; "
-                "replace it with --overwrite or choose another -o"
-            )
-    finally:
-        if there:
-            with contextlib.suppress(OSError):
-                written.unlink()
-    state = " (was there)" if there else ""
-    return f"{output}{state}"
+    new = write_picture(
+        output,
+        bands,
+        width=info["width"],
+        height=info["height"],
+        mode=info["mode"],
+        bits=info["bits"],
+        icc=info["icc"],
+        format=options.format,
+        overwrite=options.overwrite,
+    )
+    return str(output) if new else f"{output} (was there)"
 
 
 def make_folder(folder: Path):
@@ -343,12 +342,8 @@ def show_all(names: list[str], as_json: bool) -> int:
             report(named(name, exc))
             failed += 1
             continue
-        try:
-            print(as_line(name, facts) if as_json else as_text(name, facts), flush=True)
-        except BrokenPipeError:
-            # The reader (head, a pager) has seen enough; and no message about it at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+        if not say(as_line(name, facts) if as_json else as_text(name, facts)):
+            break
     return 1 if failed else 0
 
 

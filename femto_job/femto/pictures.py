@@ -6,6 +6,7 @@ imported only when a picture needs them.
 """
 
 import contextlib
+import filecmp
 import io
 import logging
 import os
@@ -1050,14 +1051,17 @@ def write_picture(
     bits: int,
     icc: bytes | None = None,
     format: str | None = None,
-):
+    overwrite: bool = True,
+) -> bool:
     """Write a picture file; it appears under its name only when it is whole.
 
     bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
     rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 8 or 16; icc:
     profile to embed; format: "png", "tif" or "jpg" (default: by the suffix). PNG and TIFF are
     written band by band; JPEG needs the whole picture and holds 8 bits, so 16 are rounded to 8.
-    Raises LaffError (unknown format, full disk, no permission, bands that do not fit).
+    overwrite: whether another file of this name may be replaced. Returns False if the very same
+    file was there already. Raises LaffError (unknown format, full disk, no permission, another
+    file there, bands that do not fit).
     """
     path = Path(path)
     kind = format or FORMATS.get(path.suffix.lower())
@@ -1068,8 +1072,10 @@ def write_picture(
     bands = _checked_bands(str(path), bands_or_array, width, height, mode, bits)
     write = {"png": _write_png, "tif": _write_tiff, "jpg": _write_jpeg}[kind]
     try:
-        with _whole_file(path) as file, _quiet:
-            write(file, bands, width, height, mode, bits, icc)
+        with _quiet:
+            return _write_whole(
+                path, overwrite, lambda file: write(file, bands, width, height, mode, bits, icc)
+            )
     except LaffError:
         raise
     except ImportError as exc:
@@ -1095,20 +1101,25 @@ def _checked_bands(name, bands, width, height, mode, bits) -> Iterator[np.ndarra
         raise LaffError(f"{name}: {expected} rows came, {height} were announced")
 
 
-@contextlib.contextmanager
-def _whole_file(path: Path):
-    """A binary file that takes the name `path` at the end, or vanishes if that is not reached."""
+def _write_whole(path: Path, overwrite: bool, write) -> bool:
+    """Let write(file) fill a file that takes the name `path` at the end, or vanishes."""
     # Through a link to what it points to; and a device or a pipe cannot be replaced by a file.
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        with open(path, "wb") as file:
-            yield file
-        return
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        with open(final, "wb") as file:
+            write(file)
+        return True
+    part = final.with_name(f".{final.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "xb") as file:
-            yield file
-        os.replace(part, path)
+            write(file)
+        if final.exists() and not overwrite:
+            if not filecmp.cmp(part, final, shallow=False):
+                raise LaffError(f"{path}: another file is there; overwrite it or choose a new name")
+            part.unlink()
+            return False
+        os.replace(part, final)
+        return True
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -1176,9 +1187,10 @@ def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, ic
         return
     row_nbytes = width * (1 if mode == "L" else 3) * bits // 8
     strip = max(1, min(height, (1 << 20) // row_nbytes))
-    with tifffile.TiffWriter(file, bigtiff=row_nbytes * height > 3_900_000_000) as tif:
+    big = row_nbytes * height > 3_900_000_000
+    with tifffile.TiffWriter(file, byteorder="<", bigtiff=big) as tif:
         tif.write(
-            _strips(bands, strip),
+            (_predicted(rows) for rows in _strips(bands, strip)),
             shape=(height, width) if mode == "L" else (height, width, 3),
             dtype=np.uint8 if bits == 8 else np.uint16,
             photometric="minisblack" if mode == "L" else "rgb",
@@ -1189,6 +1201,14 @@ def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, ic
             metadata=None,
             software=False,
         )
+
+
+def _predicted(rows: np.ndarray) -> bytes:
+    """A strip as it lies in the file: horizontal differences (TIFF 6.0, section 14), deflate."""
+    # tifffile takes strips one by one only when they are compressed already.
+    difference = rows.copy()
+    difference[:, 1:] -= rows[:, :-1]
+    return zlib.compress(difference.astype(rows.dtype.newbyteorder("<"), copy=False), 6)
 
 
 def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
