@@ -214,6 +214,6 @@ def get_codec(name):
     if name in _MAKERS:
         return _MAKERS[name]()
     if name.partition(":")[0] == "femto":
-        qualities = (30, 45, 60, 75, 85, 92, 97)
+        qualities = (30, 40, 50, 60, 70, 80, 88, 94)
         return Femto(name, qualities, 75, femto_version(), "gzip archive")
     raise ValueError(f"unknown codec {name}: use femto[:option=value,…], {', '.join(_MAKERS)}")

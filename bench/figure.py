@@ -60,10 +60,14 @@ def spread_out(positions, gap):
 def draw(results, path):
     """One panel per metric, every curve labelled at its end; PNG at `path`."""
     metrics = metrics_of(results)
+    columns = min(2, len(metrics))
+    rows = -(-len(metrics) // columns)
     figure, panels = plt.subplots(
-        1, len(metrics), figsize=(5.4 * len(metrics), 5.2), squeeze=False, layout="constrained"
+        rows, columns, figsize=(6.4 * columns, 5.2 * rows), squeeze=False, layout="constrained"
     )
-    for panel, metric in zip(panels[0], metrics, strict=True):
+    for panel in panels.flat[len(metrics) :]:
+        panel.set_axis_off()
+    for panel, metric in zip(panels.flat, metrics, strict=False):
         lines = {codec: averaged(results, codec, metric) for codec in results["codecs"]}
         lines = {codec: line for codec, line in lines.items() if line}
         for codec, line in lines.items():
@@ -76,9 +80,13 @@ def draw(results, path):
                 markersize=4 if ours else 3,
                 zorder=3 if ours else 2,
             )
-        low, high = panel.get_ylim()
-        rates = [rate for line in lines.values() for rate, _ in line]
-        ends = spread_out([line[-1][1] for line in lines.values()], (high - low) * 0.047)
+        # From where most codecs begin: a single curve's long tail would squeeze all the others.
+        left = 0.8 * float(np.median([line[0][0] for line in lines.values()]))
+        seen = [point for line in lines.values() for point in line if point[0] >= left]
+        rates, values = zip(*seen, strict=True)
+        low, high = min(values), max(values)
+        panel.set_ylim(low - 0.05 * (high - low), high + 0.12 * (high - low))
+        ends = spread_out([line[-1][1] for line in lines.values()], (high - low) * 0.055)
         margin = max(rates) * 1.12
         for (codec, line), y in zip(lines.items(), ends, strict=True):
             colour = COLOURS.get(codec, COLOURS["femto"])
@@ -93,12 +101,13 @@ def draw(results, path):
                 fontweight="bold" if codec.startswith("femto") else "normal",
             )
         panel.set_xscale("log")
-        panel.set_xlim(min(rates) * 0.9, margin * (max(rates) / min(rates)) ** 0.27)
-        ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if min(rates) < t < margin]
+        panel.set_xlim(left, margin * (margin / left) ** 0.3)
+        ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if left < t < margin]
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.set_xticks([], minor=True)
         panel.set_xlabel("bits per pixel (file as it lies on disk)")
-        panel.set_title(label(results, metric), loc="left")
+        unit = " (dB)" if metric.startswith("psnr") else ""
+        panel.set_title(label(results, metric) + unit, loc="left")
         panel.grid(color="#e4e4e4", linewidth=0.7)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{results['folder']}: mean of {len(results['pictures'])} pictures")

@@ -15,14 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
-import tifffile
-from PIL import Image
 
-from bench import adapters, metrics
-
-SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp"}
+from bench import adapters, metrics  # before femto: bench says which femto it is
+from femto.pictures import EXTENSIONS, open_page
 
 
 @dataclass(frozen=True)
@@ -43,26 +39,12 @@ class Picture:
 
 
 def load(path):
-    """Pixels of a picture file: (h, w) or (h, w, 3), uint8 or uint16; first page, alpha dropped.
+    """Pixels of a picture file as femto codes them: (h, w) or (h, w, 3), uint8 or uint16.
 
-    ValueError with the file's name when there are no such pixels in it.
+    The first page of a file with several. femto.LaffError (a ValueError) names an unreadable file.
     """
-    path = Path(path)
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            image = tifffile.imread(path, key=0)
-        elif path.suffix.lower() == ".png" and Image.open(path).mode not in ("P", "1"):
-            image = imagecodecs.png_decode(path.read_bytes())  # Pillow cuts 16-bit RGB to 8
-        else:
-            with Image.open(path) as file:
-                image = np.asarray(file if file.mode in ("L", "RGB") else file.convert("RGB"))
-    except Exception as error:
-        raise ValueError(f"{path.name}: cannot be read ({error})") from error
-    if image.ndim == 3 and image.shape[2] in (1, 2, 4):  # grey, grey + alpha, RGB + alpha
-        image = image[..., 0] if image.shape[2] < 3 else image[..., :3]
-    if image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(f"{path.name}: neither grey nor RGB of 8 or 16 bits")
-    return np.ascontiguousarray(image)
+    with open_page(path) as reader:
+        return np.ascontiguousarray(reader[0 : reader.shape[0], 0 : reader.shape[1]])
 
 
 def describe(path):
@@ -80,13 +62,13 @@ def find(folder):
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     pictures, failures = [], []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS):
         try:
             pictures.append(describe(path))
         except ValueError as error:
             failures.append(str(error))
     if not pictures:
-        raise ValueError(f"{folder}: no readable picture in it ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"{folder}: no readable picture in it")
     return pictures, failures
 
 

@@ -49,6 +49,8 @@ def curves(results, metric):
 
 def per_picture(results, metric, anchor, codec, function=bd_rate, **limits):
     """{picture: function(anchor's points, codec's points)} where it is not None."""
+    if not metric.startswith("psnr"):
+        limits = {}  # a range is one of dB
     found = curves(results, metric)
     values = {
         picture: function(found[anchor].get(picture, []), points, **limits)
@@ -86,17 +88,15 @@ def bd_table(results, anchor, low=None, high=None):
     return markdown(["codec", *(label(results, metric) for metric in metrics)], rows)
 
 
-def pair_table(results, metric):
+def pair_table(results, metric, low=None, high=None):
     """Mean BD-rate of every codec (row) against every other (column) in one metric."""
     codecs = list(results["codecs"])
     rows = []
     for codec in codecs:
-        cells = (
-            "–"
-            if codec == anchor
-            else _percent(*mean_bd_rate(results, metric, anchor, codec), len(results["pictures"]))
-            for anchor in codecs
-        )
+        cells = []
+        for anchor in codecs:
+            mean = mean_bd_rate(results, metric, anchor, codec, low, high)
+            cells.append("–" if codec == anchor else _percent(*mean, len(results["pictures"])))
         rows.append([codec, *cells])
     return markdown(["codec \\ against", *codecs], rows)
 
@@ -154,7 +154,7 @@ def text(results, *, anchor="jpeg420", low=None, high=None, ratio=None):
     made = results["made"]
     count = len(results["pictures"])
     megapixels = sum(p["width"] * p["height"] / 1e6 for p in results["pictures"])
-    within = "" if low is None else f", {low:g} to {high:g} (unit of the metric)"
+    within = "" if low is None else f", PSNR from {low:g} to {high:g} dB"
     parts = [
         f"## {results['folder']}: {count} pictures, {megapixels:.1f} MP",
         f"Measured {made['date']} on {made['cpu']}.",
@@ -172,7 +172,7 @@ def text(results, *, anchor="jpeg420", low=None, high=None, ratio=None):
     for metric in metrics_of(results):
         parts += [
             f"Mean BD-rate in % by {label(results, metric)}, row against column:",
-            pair_table(results, metric),
+            pair_table(results, metric, low, high),
         ]
     if ratio:
         parts += [
@@ -237,7 +237,7 @@ def add_report_options(parser):
         type=float,
         default=(None, None),
         metavar=("LOW", "HIGH"),
-        help="part of the quality scale to compare over, e.g. 30 40 dB (default: all the overlap)",
+        help="dB of PSNR to compare over, e.g. 30 40 (default: all the overlap)",
     )
     parser.add_argument("--ratio", type=float, help="PSNR table at this ratio to the raw pixels")
     parser.add_argument("--figure", help="draw the curves into this PNG file")
@@ -246,11 +246,12 @@ def add_report_options(parser):
 def finish(results, options):
     """Print the report and draw the figure."""
     low, high = options.range
-    print(text(results, anchor=options.anchor, low=low, high=high, ratio=options.ratio))
     if options.figure:
-        from bench.figure import draw
+        from bench.figure import draw  # not at the top: figure.py imports this module
 
         draw(results, options.figure)
+    print(text(results, anchor=options.anchor, low=low, high=high, ratio=options.ratio))
+    if options.figure:
         print(f"\nCurves: {options.figure}")
 
 

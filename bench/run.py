@@ -135,12 +135,7 @@ def run(options):
             "python": platform.python_version(),
         },
         "codecs": {
-            codec.name: {
-                "version": codec.version,
-                "settings": codec.settings,
-                "qualities": codec.qualities,
-            }
-            for codec in codecs
+            codec.name: {"version": codec.version, "settings": codec.settings} for codec in codecs
         },
         "metrics": [metrics.cache_key(group) for group in groups],
         "pictures": [

@@ -1,10 +1,12 @@
 """bench/: BD-rate, metrics, adapters, cache, tables, on synthetic curves and pictures."""
 
+import io
 import json
 import math
 import os
 from dataclasses import dataclass
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -182,8 +184,6 @@ def test_jpeg_2000_has_its_colour_transform_on():
 
 
 def test_jpeg_subsampling_is_what_the_name_says():
-    import io
-
     for name, expected in (("jpeg420", 2), ("jpeg444", 0)):
         file = Image.open(io.BytesIO(adapters.get_codec(name).encode(picture(), 75)))
         sampling = {layer[1:3] for layer in file.layer}
@@ -341,7 +341,7 @@ def test_slow_metric_at_a_subset_with_both_ends():
 def test_pictures_that_cannot_be_read_are_named(tmp_path, folder):
     (folder / "broken.png").write_bytes(b"not a picture")
     pictures, unread = measure.find(folder)
-    assert len(pictures) == 3 and len(unread) == 1 and unread[0].startswith("broken.png: ")
+    assert len(pictures) == 3 and len(unread) == 1 and "broken.png: " in unread[0]
     with pytest.raises(ValueError, match="no such folder"):
         measure.find(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -349,17 +349,13 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path, folder):
         measure.find(tmp_path / "empty")
 
 
-def test_16_bit_png_and_tiff_are_read_whole_and_alpha_is_dropped(tmp_path):
+def test_16_bit_png_and_tiff_are_read_whole(tmp_path):
     image = picture(bits=16)
     tifffile.imwrite(tmp_path / "x.tif", image, photometric="rgb")
-    import imagecodecs
-
     (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(image))
     for name in ("x.tif", "x.png"):
         assert np.array_equal(measure.load(tmp_path / name), image)
-    rgba = np.dstack([picture(), np.full((48, 64), 7, np.uint8)])
-    Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    assert np.array_equal(measure.load(tmp_path / "alpha.png"), rgba[..., :3])
+        assert measure.describe(tmp_path / name).bits == 16
 
 
 def test_speed_counts_the_codecs_that_can(tmp_path, folder):
@@ -409,7 +405,7 @@ def test_report_prints_the_same_tables_from_the_file(results, capsys):
     assert capsys.readouterr().out.strip() in printed
     report.main([str(output), "--anchor", "webp", "--range", "30", "40", "--ratio", "8"])
     again = capsys.readouterr().out
-    assert "against webp, 30 to 40" in again and "8 times smaller" in again
+    assert "against webp, PSNR from 30 to 40 dB" in again and "8 times smaller" in again
 
 
 def synthetic(scales, channels=3):
@@ -425,7 +421,7 @@ def synthetic(scales, channels=3):
     return {
         "folder": "made",
         "made": {"date": "2000-01-01", "cpu": "none"},
-        "codecs": {c: {"version": "1", "settings": "", "qualities": []} for c in scales},
+        "codecs": {c: {"version": "1", "settings": ""} for c in scales},
         "pictures": [
             {"name": p, "width": 10, "height": 10, "channels": channels, "bits": 8} for p in names
         ],
