@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Compress pictures on Spark on this machine, and reconstruct them from their archives.
+#   ./run.sh                                    the pictures of samples/
+#   ./run.sh --input FOLDER [--quality 60 ...]  yours; options as of femto_job/compress.py
+# The first run installs what it needs into .venv (or $FEMTO_VENV) and takes some minutes.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark scipy
+femto_java
+
+output=images_out
+input=
+previous=
+for argument in "$@"; do
+    case $previous in
+        --output) output=$argument ;;
+        --input) input=$argument ;;
+    esac
+    case $argument in
+        --output=*) output=${argument#*=} ;;
+        --input=*) input=${argument#*=} ;;
+        -h | --help) exec "$python" "$femto_home/femto_job/compress.py" --help ;;
+    esac
+    previous=$argument
+done
+if [ -z "$input" ]; then
+    set -- --input "$femto_home/samples" "$@"
+fi
+
+SPARK_HOME=$("$python" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')
+export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+status=0
+"$SPARK_HOME/bin/spark-submit" --master 'local[*]' "$femto_home/femto_job/compress.py" "$@" || status=$?
+if [ "$status" -gt 1 ]; then
+    exit "$status"
+fi
+
+echo
+echo "Reconstructing the pictures from their archives ..."
+archives=()
+while IFS= read -r -d '' archive; do
+    archives+=("$archive")
+done < <(find "$output" -name '*.laff.gz' -print0 | sort -z)
+if [ "${#archives[@]}" -gt 0 ]; then
+    # Named through xargs: a folder may hold more archives than fit into one command.
+    printf '%s\0' "${archives[@]}" |
+        xargs -0 "$python" "$femto_home/femto_job/decompressor.py" --overwrite -o "$output/reconstructed/" > /dev/null ||
+        status=1
+fi
+
+echo "Archives:  $output (${#archives[@]} .laff.gz)"
+echo "Pictures:  $output/reconstructed"
+if [ -f "$output/report.html" ]; then
+    echo "Report:    $output/report.html"
+fi
+exit "$status"

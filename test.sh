@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Check everything: lint, then the tests, in an environment of their own making.
+#   ./test.sh                        all
+#   ./test.sh tests/unit -k tiff     arguments go to pytest
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$femto_home"
+
+femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
+    scipy matplotlib scikit-image ssimulacra2 ruff pytest hypothesis
+femto_java
+export PATH=$femto_venv/bin:$PATH
+
+status=0
+echo "Lint"
+ruff check --quiet --no-cache . || status=1
+ruff format --check --quiet --no-cache . || {
+    echo "run: ruff format ."
+    status=1
+}
+# Pytest comes last and prints the summary; lint that failed is told by the exit status.
+paths=()
+if [ "$#" -eq 0 ]; then
+    for folder in tests/unit tests/conformance tests/job; do
+        if [ -d "$folder" ]; then
+            paths+=("$folder")
+        fi
+    done
+fi
+python -m pytest ${paths[@]+"${paths[@]}"} "$@" || status=$?
+exit "$status"
