@@ -1,0 +1,153 @@
+"""Compress a folder of pictures into .laff archives, on Spark.
+
+spark-submit femto_job/compress.py                     images/ -> images_out/
+spark-submit --master spark://HOST:7077 femto_job/compress.py --input scans --output archive
+python3 femto_job/compress.py --ratio 30 --recursive   the same on this machine alone
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from femto import LaffError, __version__
+from femto_spark.records import JobError
+
+DONE, SOME_FAILED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+
+_EPILOG = """\
+exit status: 0 all pictures are compressed; 1 some failed, the others are compressed; 2 wrong
+options, folders, a full disk or no Spark; 130 interrupted. After 1, 2 and 130 the same command
+goes on where it was.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; ends the program for wrong options."""
+    parser = _Parser(
+        prog="compress.py",
+        description="Compress a folder of pictures into .laff archives, on Spark.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--input", type=Path, default=Path("images"), metavar="FOLDER", help="default: images")
+    add(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("images_out"),
+        help="default: images_out; made if missing",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--quality", type=float, help="1 (smallest) to 100 (best), default 75")
+    target.add_argument("--ratio", type=float, help="instead: so many times smaller")
+    target.add_argument("--psnr", type=float, help="instead: so many dB")
+    add("--gray", action="store_true", help="turn colour pictures into grey ones")
+    add("--basis", default="photo", metavar="NAME", help="basis to code with, a name or a file")
+    add("--recursive", action="store_true", help="sub-folders too; the output mirrors them")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="compress all pictures again, also unchanged ones, and replace files of other origin",
+    )
+    add(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure PSNR and SSIM, write report.html and report.csv (default: yes)",
+    )
+    add(
+        "--reader",
+        choices=("auto", "workers", "driver"),
+        default="auto",
+        help="who reads and writes the files: the workers, if they share the folders, or the "
+        "driver, which then feeds the workers (default: find out)",
+    )
+    add(
+        "--cut-above",
+        type=float,
+        metavar="MEGAPIXELS",
+        help="pictures above this size are shared by many tasks (default: by the number of cores)",
+    )
+    add("--quiet", action="store_true", help="print errors only")
+    add("--version", action="version", version=f"femto {__version__}")
+    options = parser.parse_args(arguments)
+    if options.cut_above is not None and not options.cut_above >= 0:
+        parser.error("--cut-above is a number of megapixels, 0 or more")
+    return options
+
+
+def run(options: argparse.Namespace, get_context) -> int:
+    """Run the job and return the exit status. Raises JobError."""
+    given = Path(options.input)
+    if not given.exists():
+        raise JobError(f"{given}: no such folder: name the folder of your pictures with --input")
+    if not given.is_dir():
+        raise JobError(f"{given}: is not a folder: --input takes a folder of pictures")
+    if options.output.exists() and not options.output.is_dir():
+        raise JobError(f"{options.output}: is a file: name a folder with --output")
+    from femto.codec import StepSearch, load_basis
+    from femto_spark import job
+
+    target = {
+        name: value
+        for name in ("quality", "ratio", "psnr")
+        if (value := getattr(options, name)) is not None
+    }
+    try:
+        StepSearch(**target, bits=8, raw_nbytes=3, samples=3)
+        load_basis(options.basis)
+    except LaffError as error:
+        raise JobError(str(error)) from None
+    names = {f: getattr(options, f) for f in vars(options) if f not in ("quality", "ratio", "psnr")}
+    wanted = job.Options(**names, target=target)
+    outcome = job.Job(wanted, get_context).run()
+    if not options.quiet:
+        print(job.summary(wanted, outcome))
+    else:
+        for row in outcome.rows:
+            if row["status"] == "failed":
+                print(f"compress.py: {row['picture']}: {row['error']}", file=sys.stderr)
+    return SOME_FAILED if outcome.count("failed") else DONE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command: returns the exit status."""
+    options = parse_options(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    contexts = []
+
+    def get_context():
+        from femto_spark import session
+
+        if not options.quiet:
+            print("starting Spark ...", flush=True)
+        contexts.append(session.start("femto compress"))
+        return contexts[0]
+
+    try:
+        status = run(options, get_context)
+    except JobError as error:
+        print(f"compress.py: {error}", file=sys.stderr)
+        status = NOT_RUN
+    except KeyboardInterrupt:
+        print("\ncompress.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.stderr.flush()
+        # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
+        os._exit(INTERRUPTED)
+    for context in contexts:
+        context.stop()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,744 @@
+"""The driver: plan, spread the work, mend what fails, report.
+
+Pictures go to the cluster in batches of a few tasks, several batches at a time: enough to keep
+all cores busy, few enough that memory stays bounded however many pictures there are.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from femto import LaffError, codec
+
+from . import measure, plan, report, session, tasks
+from .plan import Picture, Source, printable
+from .progress import Progress, bytes_text, seconds_text
+from .records import JobError, Records, write_whole
+from .sandbox import Sandbox, UnreadablePicture
+
+BATCHES_IN_FLIGHT = 4
+FED_BYTES = 128 << 20
+"""What the driver reads ahead for the executors, over all batches in flight."""
+PROBED_TOGETHER = 100
+"""Most files whose headers one task reads."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see compress.py."""
+
+    input: Path
+    output: Path
+    target: dict = field(default_factory=dict)
+    gray: bool = False
+    basis: str = "photo"
+    recursive: bool = False
+    overwrite: bool = False
+    report: bool = True
+    reader: str = "auto"
+    cut_above: float | None = None
+    quiet: bool = False
+
+
+@dataclass
+class Outcome:
+    """What came of a job: rows of the report, counts, and how long it took."""
+
+    rows: list[dict]
+    ignored: list[str]
+    seconds: float = 0.0
+    coded_pixels: int = 0
+    cores: int = 0
+    reports: list[Path] = field(default_factory=list)
+
+    def count(self, status: str) -> int:
+        """How many pictures ended as "done", "skipped" or "failed"."""
+        return sum(row["status"] == status for row in self.rows)
+
+
+class _Stopped(Exception):
+    """Another thread has ended the job."""
+
+
+class Job:
+    """One run over one folder.
+
+    Parameters: the options, and a function that gives the SparkContext; it is called only if
+    there is something to do. Errors of the whole job are raised as JobError.
+    """
+
+    def __init__(self, options: Options, get_context: Callable):
+        self.options = options
+        self._get_context = get_context
+        self._context = None
+        self._fed: set[str] = set()
+        self._all_fed = False
+        self._fatal: JobError | None = None
+        self._stopping = threading.Event()
+        self._fed_room = _Room(FED_BYTES)
+        self._local = threading.local()
+        self._sandboxes: list[Sandbox] = []
+        self._progress: Progress | None = None
+        self.outcome = Outcome([], [])
+
+    def run(self) -> Outcome:
+        """Compress everything that is not done. Raises JobError, KeyboardInterrupt."""
+        began = time.monotonic()
+        found = self._find()
+        self.outcome.ignored = found.ignored
+        for name, reason in found.failed:
+            self._fail_file(name, reason)
+        try:
+            self.options.output.mkdir(parents=True, exist_ok=True)
+            with Records(self.options.output) as records:
+                self._run(found.sources, records)
+        except OSError as error:
+            raise JobError(self._unwritable(error)) from None
+        finally:
+            for sandbox in self._sandboxes:
+                sandbox.close()
+        self.outcome.seconds = time.monotonic() - began
+        if self.options.report:
+            try:
+                self.outcome.reports = report.write(self.options, self.outcome)
+            except OSError as error:
+                raise JobError(self._unwritable(error)) from None
+        return self.outcome
+
+    # Finding out what there is to do
+
+    def _find(self) -> plan.Found:
+        from femto.pictures import EXTENSIONS
+
+        folder = self.options.input
+        try:
+            found = plan.find_pictures(
+                folder, EXTENSIONS, recursive=self.options.recursive, skip=self.options.output
+            )
+        except OSError as error:
+            raise JobError(f"{printable(str(folder))}: {error.strerror}") from None
+        if found.sources or found.failed:
+            return found
+        hint = "put pictures there, or name another folder with --input"
+        if not self.options.recursive and any(p.is_dir() for p in folder.iterdir()):
+            hint = "add --recursive to look into its sub-folders, " + hint
+        raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
+
+    def _run(self, sources: list[Source], records: Records) -> None:
+        options = self.options
+        try:
+            basis_sha256 = codec.load_basis(options.basis).sha256
+        except LaffError as error:
+            raise JobError(str(error)) from None
+        wanted = {"target": options.target, "gray": options.gray, "basis": basis_sha256}
+        self.settings = tasks.Settings(
+            input=str(options.input.resolve()),
+            output=str(options.output.resolve()),
+            target=options.target,
+            gray=options.gray,
+            basis=options.basis,
+            basis_file=Path(options.basis).name if Path(options.basis).is_file() else None,
+            measure=options.report,
+            run=uuid.uuid4().hex[:12],
+            fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
+        )
+        history = defaultdict(list)
+        for record in records.by_archive.values():
+            history[record["picture"]].append(record)
+        new = []
+        for source in sources:
+            unchanged = self._unchanged(source, history[source.name])
+            for record in unchanged:
+                self._add_row("skipped", record)
+            if not unchanged:
+                new.append(source)
+        if not new:
+            return
+        write_whole(self.settings.token, self.settings.run.encode())
+        try:
+            self._start_spark(new)
+            self._execute(self._plan(new, sources, history, records))
+        finally:
+            self.settings.token.unlink(missing_ok=True)
+
+    def _unchanged(self, source: Source, records: list[dict]) -> list[dict]:
+        """The records of a file that needs nothing done, all its pages; else an empty list."""
+        if self.options.overwrite or not records or len(records) != records[0]["pages"]:
+            return []
+        for record in records:
+            if (record["source_bytes"], record["source_mtime_ns"], record["settings"]) != (
+                source.nbytes,
+                source.mtime_ns,
+                self.settings.fingerprint,
+            ):
+                return []
+            try:
+                status = os.stat(self.options.output / record["archive"])
+            except OSError:
+                return []
+            if status.st_size != record["archive_bytes"]:
+                return []
+        return records
+
+    def _start_spark(self, sources: list[Source]) -> None:
+        """Start Spark and find out who can read the pictures."""
+        context = self._context = self._get_context()
+        self._progress = Progress(0, 0, quiet=True)
+        if self.settings.basis_file is not None:
+            context.addFile(str(Path(self.options.basis).resolve()))
+        if self.options.reader == "driver":
+            self._all_fed = True
+            return
+        if session.is_local(context) or self.options.reader == "workers":
+            return
+        samples = sources[:: max(1, len(sources) // (2 * self._cores()))][: 4 * self._cores()]
+        while len(samples) < 2 * self._cores():
+            samples = samples + samples
+        seen = self._spread(partial(tasks.check_view, self.settings), samples, "who sees the input")
+        self._all_fed = not all(seen)
+
+    def _plan(self, new: list[Source], sources: list[Source], history, records) -> list[Picture]:
+        pages = self._probe(new)
+        counted = {}
+        for source in sources:
+            found = pages.get(source.name)
+            if found is not None:
+                counted[source.name] = [p["page"] for p in found]
+            else:
+                counted[source.name] = [r["page"] for r in history[source.name]] or [0]
+        kept = {name: rows[0]["base"] for name, rows in history.items() if rows}
+        taken = [r["archive"] for r in records.by_archive.values() if r["picture"] not in counted]
+        bases = plan.name_bases(counted, kept, taken)
+        pictures = []
+        for source in new:
+            for page in pages.get(source.name) or []:
+                picture = Picture(
+                    source=source,
+                    page=page["page"],
+                    pages=len(pages[source.name]),
+                    width=page["width"],
+                    height=page["height"],
+                    channels=1 if self.options.gray else page["channels"],
+                    bits=page["bits"],
+                    archive=plan.archive_name(
+                        bases[source.name], page["page"], len(pages[source.name])
+                    ),
+                    base=bases[source.name],
+                )
+                reason = page["error"] and tasks.reason_of(UnreadablePicture(page["error"]))
+                if picture.archive not in records.by_archive and not self.options.overwrite:
+                    reason = reason or self._foreign(picture)
+                if reason:
+                    self._fail(picture, reason)
+                else:
+                    pictures.append(picture)
+        room = plan.SHOWN - sum(bool(row.get("visual")) for row in self.outcome.rows)
+        if room > 0 and pictures:
+            every = max(1, -(-len(pictures) // room))
+            pictures = [replace(p, shown=i % every == 0) for i, p in enumerate(pictures)]
+        return pictures
+
+    def _foreign(self, picture: Picture) -> str | None:
+        """Why an archive must not be replaced that no record tells of; None if it may."""
+        path = self.options.output / picture.archive
+        if not os.path.lexists(path):
+            return None
+        try:
+            if codec.info(path)["source"] == picture.embedded["source"]:
+                return None
+        except (LaffError, OSError):
+            pass
+        return (
+            f"{printable(picture.archive)} exists and was not made from it: "
+            "move that file away, or use --overwrite"
+        )
+
+    def _probe(self, sources: list[Source]) -> dict[str, list[dict]]:
+        """Pages by file; files without a readable page get their row in the report."""
+        answers = []
+        left = list(sources)
+        if not self._all_fed:
+            size = min(PROBED_TOGETHER, max(1, len(sources) // (4 * self._cores())))
+            groups = [sources[i : i + size] for i in range(0, len(sources), size)]
+            answers = self._spread_safely(
+                partial(tasks.probe_files, self.settings),
+                groups,
+                "reading headers",
+                lambda source, reason: (source.name, None, reason),
+            )
+            unseen = {name for name, _, reason in answers if reason == "unseen"}
+            if self.options.reader == "workers" and unseen:
+                raise JobError(
+                    f"{self.options.output}: not every worker sees the folders: "
+                    "share them with all nodes, or use --reader driver"
+                )
+            self._fed |= unseen
+            answers = [a for a in answers if a[0] not in unseen]
+            left = [s for s in sources if s.name in unseen]
+        for source in left:
+            self._check()
+            try:
+                pages = self._own_sandbox().probe(self.settings.path(source), name=source.name)
+                answers.append((source.name, pages, None))
+            except UnreadablePicture as error:
+                answers.append((source.name, None, str(error)))
+        for name, _, reason in answers:
+            if reason is not None:
+                self._fail_file(name, reason)
+        return {name: pages for name, pages, reason in answers if reason is None}
+
+    # Doing it
+
+    def _execute(self, pictures: list[Picture]) -> None:
+        cores = self._cores()
+        limit = plan.cut_limit(pictures, cores, self.options.cut_above)
+        cut = [p for p in pictures if p.pixels > limit and len(_grid(p)) > 1]
+        whole = [p for p in pictures if not (p.pixels > limit and len(_grid(p)) > 1)]
+        groups = plan.group(whole, cores)
+        self.outcome.coded_pixels = sum(p.pixels for p in pictures)
+        self.outcome.cores = cores
+        self._progress = Progress(
+            len(pictures), self.outcome.coded_pixels, quiet=self.options.quiet
+        )
+        jobs: list[Callable[[], None]] = [
+            partial(self._compress_cut, p) for p in sorted(cut, key=lambda p: -p.pixels)
+        ]
+        jobs += [
+            partial(self._compress_batch, groups[i : i + cores])
+            for i in range(0, len(groups), cores)
+        ]
+        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix="batch")
+        waiting: set[Future] = {pool.submit(job) for job in jobs}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                self._check()
+                self._progress.refresh()
+        except BaseException:
+            self._stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not session.is_stopped(self._context):
+                self._context.cancelAllJobs()
+            raise
+        finally:
+            self._progress.close()
+        pool.shutdown()
+
+    def _compress_batch(self, groups: list[list[Picture]]) -> None:
+        """Compress some groups of pictures, one task each."""
+        fed = [p for g in groups for p in g if self._is_fed(p)]
+        if fed:
+            for items, nbytes in self._payloads(fed):
+                with self._fed_room.taken(nbytes):
+                    parts = [[item] for item in items]
+                    self._finish(self._compress_items(parts), fed)
+        parts = [
+            items for g in groups if (items := [tasks.Item(p) for p in g if not self._is_fed(p)])
+        ]
+        if parts:
+            self._finish(self._compress_items(parts), [p for g in groups for p in g])
+
+    def _compress_items(self, parts: list[list[tasks.Item]]) -> list[dict]:
+        return self._spread_safely(
+            partial(tasks.compress_pictures, self.settings),
+            parts,
+            f"compressing {sum(map(len, parts))} pictures",
+            lambda item, reason: {"archive": item.picture.archive, "error": reason},
+        )
+
+    def _payloads(self, pictures: list[Picture]):
+        """Read pictures for executors that cannot: yields (items, bytes) in bounded portions."""
+        items, total = [], 0
+        for picture in pictures:
+            self._check()
+            need = min(picture.source.nbytes, picture.raw_nbytes)
+            if items and total + need > FED_BYTES // BATCHES_IN_FLIGHT:
+                yield items, total
+                items, total = [], 0
+            try:
+                items.append(tasks.Item(picture, self._payload(picture)))
+                total += need
+            except (UnreadablePicture, OSError) as error:
+                self._fail(picture, _reading(error))
+        if items:
+            yield items, total
+
+    def _payload(self, picture: Picture) -> bytes | tasks.Pixels:
+        """The file, or the pixels if they are less (a page of a file of many pages)."""
+        if picture.source.nbytes <= picture.raw_nbytes + (1 << 20):
+            return Path(self.settings.path(picture.source)).read_bytes()
+        page = tasks.read_page(self.settings, picture, sandbox=self._own_sandbox())
+        return tasks.Pixels.of(page.read(), page.icc)
+
+    def _finish(self, results: list[dict], pictures: list[Picture]) -> None:
+        """Take the results of a batch; pictures that executors could not see are fed to them."""
+        by_archive = {p.archive: p for p in pictures}
+        unseen = []
+        for result in results:
+            picture = by_archive[result["archive"]]
+            if result.get("unseen"):
+                unseen.append(picture)
+            elif "error" in result:
+                self._fail(picture, result["error"], fatal=result.get("fatal", False))
+            else:
+                if "data" in result:
+                    try:
+                        tasks.save(self.settings, result["record"], result["data"])
+                    except OSError as error:
+                        failed = tasks.failure(picture, error)
+                        self._fail(picture, failed["error"], fatal=failed["fatal"])
+                        continue
+                self._done(picture, result["record"])
+        if unseen:
+            self._feed(unseen)
+            self._compress_batch([unseen])
+
+    def _feed(self, pictures: list[Picture]) -> None:
+        if self.options.reader == "workers":
+            raise JobError(
+                f"{self.options.output}: a worker does not see this folder: "
+                "share it with all nodes, or use --reader driver"
+            )
+        self._fed |= {p.source.name for p in pictures}
+
+    def _compress_cut(self, picture: Picture) -> None:
+        """Compress one large picture by many tasks, in the same rounds as femto.encode."""
+        began = time.monotonic()
+        try:
+            facts, data = self._rounds(picture)
+        except _Failed as failed:
+            self._progress.watch(picture.archive, None)
+            self._fail(picture, failed.reason, fatal=failed.fatal)
+            return
+        shape = (picture.height, picture.width) + ((3,) if picture.channels == 3 else ())
+        facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
+        record = tasks.make_record(self.settings, picture, shape, facts)
+        self._progress.watch(picture.archive, None)
+        try:
+            tasks.save(self.settings, record, data)
+        except OSError as error:
+            failed = tasks.failure(picture, error)
+            self._fail(picture, failed["error"], fatal=failed["fatal"])
+            return
+        self._done(picture, record)
+
+    def _rounds(self, picture: Picture) -> tuple[dict, bytes]:
+        target, basis = self.settings.target, self.options.basis
+        search = codec.StepSearch(
+            **target,
+            bits=picture.bits,
+            raw_nbytes=picture.raw_nbytes,
+            samples=picture.pixels * picture.channels,
+        )
+        coded = self._context.accumulator(0)
+        rounds = 4 if "ratio" in target or "psnr" in target else 1
+        passes = rounds + (0.5 if self.settings.measure else 0)
+        self._progress.watch(
+            picture.archive, lambda: min(coded.value / passes, 0.98 * picture.pixels)
+        )
+        history: list[tuple[float, int, float]] = []
+        kept = None
+        step = search.first()
+        while step is not None:
+            results = self._on_tiles(
+                tasks.code_chunks, coded, picture, step, f"tiles of {picture.title}"
+            )
+            if any(r.get("unseen") for r in results):
+                self._feed([picture])
+                continue
+            tiles = [tile for _, tile in sorted(t for r in results for t in r["tiles"])]
+            header = codec.ImageHeader(
+                width=picture.width,
+                height=picture.height,
+                mode="RGB" if picture.channels == 3 else "L",
+                bits=picture.bits,
+                icc=results[0]["icc"],
+                **picture.embedded,
+            )
+            data = codec.assemble(header, step=step, basis=basis, tiles=tiles)
+            history.append((step, len(data), sum(tile.sse for tile in tiles)))
+            if search.best(history) == len(history) - 1:
+                kept = (step, tiles, data, header.icc)
+            step = search.next(history)
+        step, tiles, data, icc = kept
+        facts = {}
+        if self.settings.measure:
+            facts = self._measure(picture, coded, step, tiles, icc)
+        return facts, data
+
+    def _measure(self, picture: Picture, coded, step: float, tiles: list, icc) -> dict:
+        results = self._on_tiles(
+            tasks.measure_chunks, coded, picture, step, f"measuring {picture.title}", tiles
+        )
+        fidelity = measure.Fidelity()
+        for result in results:
+            fidelity.add(measure.Fidelity(**result["fidelity"]))
+        facts = {"psnr": fidelity.psnr(picture.bits), "ssim": fidelity.ssim()}
+        crops = [r["crops"] for r in results if r["crops"]]
+        if crops:
+            pieces = [piece for r in results for piece in r["pieces"]]
+            width, height = measure.thumbnail_size(picture.width, picture.height)
+            facts["visual"] = measure.visual(
+                measure.join_pieces(pieces, width, height), *crops[0], icc
+            )
+        return facts
+
+    def _on_tiles(self, function, coded, picture, step, description, encoded=None) -> list[dict]:
+        """Run a task function over all tiles of a picture; fed in portions if need be."""
+        groups = plan.group_tiles(_grid(picture), self._cores())
+        chunks = [
+            tasks.Chunk(
+                picture, g, step, None, None if encoded is None else [encoded[t.index] for t in g]
+            )
+            for g in groups
+        ]
+        run = partial(
+            self._spread_safely,
+            partial(function, self.settings, coded),
+            description=description,
+            lost=lambda chunk, reason: {"archive": picture.archive, "error": reason},
+        )
+        results = []
+        if not self._is_fed(picture):
+            results = run(parts=chunks)
+        else:
+            sample_bytes = picture.channels * picture.bits // 8
+            portion, total = [], 0
+            for chunk in chunks:
+                portion.append(chunk)
+                total += sum(t.height * t.width for t in chunk.tiles) * sample_bytes
+                if total >= FED_BYTES // BATCHES_IN_FLIGHT or chunk is chunks[-1]:
+                    with self._fed_room.taken(total):
+                        results += run(parts=[self._with_pixels(c) for c in portion])
+                    portion, total = [], 0
+        for result in results:
+            if "error" in result:
+                raise _Failed(result["error"], result.get("fatal", False))
+        return results
+
+    def _with_pixels(self, chunk: tasks.Chunk) -> tasks.Chunk:
+        self._check()
+        try:
+            arrays, icc = tasks.read_tiles(
+                self.settings, chunk.picture, chunk.tiles, self._own_sandbox()
+            )
+        except (UnreadablePicture, OSError) as error:
+            raise _Failed(_reading(error)) from None
+        return replace(chunk, payload=[tasks.Pixels.of(a, icc) for a in arrays])
+
+    # Running functions on the cluster
+
+    def _spread(self, function, parts: list, description: str) -> list:
+        """Call a function of an iterator once per part, each in a task of its own."""
+        self._check()
+        context = self._context
+        context.setJobDescription(printable(description))
+        return context.parallelize(parts, len(parts)).mapPartitions(function).collect()
+
+    def _spread_safely(self, function, parts: list, description: str, lost: Callable) -> list:
+        """The same, but parts whose process dies are tried again alone, then item by item; what
+        still kills its process becomes `lost(item, reason)`."""
+        try:
+            return self._spread(function, parts, description)
+        except Exception as error:
+            self._check()
+            if session.is_stopped(self._context):
+                raise JobError(
+                    "Spark has stopped: look into its logs, then run the same command again, "
+                    "it goes on where it was"
+                ) from None
+            reason = _why_lost(error)
+        again = partial(self._spread_safely, function, description=description, lost=lost)
+        if len(parts) > 1:
+            return [result for part in parts for result in again(parts=[part])]
+        (part,) = parts
+        if isinstance(part, list):
+            if len(part) > 1:
+                return [result for item in part for result in again(parts=[[item]])]
+            part = part[0]
+        return [lost(part, reason)]
+
+    # Bookkeeping
+
+    def _is_fed(self, picture: Picture) -> bool:
+        return self._all_fed or picture.source.name in self._fed
+
+    def _cores(self) -> int:
+        return max(1, self._context.defaultParallelism)
+
+    def _own_sandbox(self) -> Sandbox:
+        """This thread's sandbox."""
+        if not hasattr(self._local, "sandbox"):
+            self._local.sandbox = Sandbox()
+            self._sandboxes.append(self._local.sandbox)
+        return self._local.sandbox
+
+    def _check(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+        if self._stopping.is_set():
+            raise _Stopped
+
+    def _done(self, picture: Picture, record: dict) -> None:
+        self._add_row("done", record)
+        self._progress.add(pixels=picture.pixels)
+
+    def _fail(self, picture: Picture, reason: str, *, fatal: bool = False) -> None:
+        row = {
+            "picture": picture.source.name,
+            "page": picture.page,
+            "pages": picture.pages,
+            "width": picture.width,
+            "height": picture.height,
+            "bits": picture.bits,
+            "source_bytes": picture.source.nbytes,
+        }
+        self._add_row("failed", row, reason)
+        self._progress.add(pixels=picture.pixels, failed=True)
+        if fatal:
+            count = self.outcome.count("done") + self.outcome.count("skipped")
+            self._fatal = JobError(
+                f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
+                f"{count} archives are whole; make room, then run the same command again"
+            )
+
+    def _fail_file(self, name: str, reason: str) -> None:
+        self._add_row("failed", {"picture": name, "page": 0, "pages": 1}, reason)
+
+    def _add_row(self, status: str, facts: dict, reason: str | None = None) -> None:
+        self.outcome.rows.append({**facts, "status": status, "error": reason})
+
+    def _unwritable(self, error: OSError) -> str:
+        output = printable(str(self.options.output))
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return f"{output}: is a file: name a folder with --output"
+        return (
+            f"{output}: cannot be written ({error.strerror}): "
+            "allow this user to write there, make room, or choose another --output"
+        )
+
+
+class _Failed(Exception):
+    """A large picture cannot be compressed."""
+
+    def __init__(self, reason: str, fatal: bool = False):
+        super().__init__(reason)
+        self.reason, self.fatal = reason, fatal
+
+
+def _reading(error: Exception) -> str:
+    """The reason why the driver could not read a picture."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}: allow this user to read it"
+    return str(error)
+
+
+def _why_lost(error: Exception) -> str:
+    """Why a task failed as a whole; JobError if no picture is to blame for it."""
+    text = str(error)
+    if "PYTHON_VERSION_MISMATCH" in text:
+        raise JobError(
+            "the workers run another minor version of Python than the driver: "
+            "set PYSPARK_PYTHON to the same version everywhere"
+        )
+    missing = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
+    if missing:
+        raise JobError(
+            f"the workers lack the Python package {missing[1]}: "
+            "install requirements.txt on every node"
+        )
+    raised = re.search(r"^(\w*(?:Error|Exception)\b.*)\n SQLSTATE", text, re.MULTILINE)
+    if "PYTHON_EXCEPTION" in text and raised:
+        return f"its task failed ({raised[1][:200]}): report this as a fault of femto"
+    return (
+        "the process that worked on it died each time, most likely for lack of memory: "
+        "give the executors more memory, or fewer cores each"
+    )
+
+
+def _grid(picture: Picture) -> list:
+    return codec.tile_grid(picture.height, picture.width)
+
+
+class _Room:
+    """So many bytes may be in flight; more wait. One request is always let in."""
+
+    def __init__(self, nbytes: int):
+        self._limit, self._used = nbytes, 0
+        self._changed = threading.Condition()
+
+    def taken(self, nbytes: int) -> "_Room._Share":
+        return _Room._Share(self, nbytes)
+
+    class _Share:
+        def __init__(self, room: "_Room", nbytes: int):
+            self._room, self._nbytes = room, nbytes
+
+        def __enter__(self) -> None:
+            room = self._room
+            with room._changed:
+                room._changed.wait_for(
+                    lambda: room._used == 0 or room._used + self._nbytes <= room._limit
+                )
+                room._used += self._nbytes
+
+        def __exit__(self, *exception) -> None:
+            room = self._room
+            with room._changed:
+                room._used -= self._nbytes
+                room._changed.notify_all()
+
+
+def summary(options: Options, outcome: Outcome) -> str:
+    """The end of a run on one screen."""
+    done, skipped, failed = (outcome.count(s) for s in ("done", "skipped", "failed"))
+    lines = [f"{done} compressed, {skipped} unchanged, {failed} failed"]
+    if outcome.ignored:
+        kinds = sorted({Path(n).suffix.lower() or "no extension" for n in outcome.ignored})
+        lines[0] += (
+            f"; {len(outcome.ignored)} other files ignored "
+            f"({', '.join(map(printable, kinds[:6]))}{', ...' if len(kinds) > 6 else ''})"
+        )
+    if done:
+        lines.append(
+            f"{outcome.coded_pixels / 1e6:.1f} Mpixel in {seconds_text(outcome.seconds)} "
+            f"on {outcome.cores} cores"
+        )
+    made = [r for r in outcome.rows if r["status"] != "failed"]
+    if made:
+        raw, nbytes = (sum(r[k] for r in made) for k in ("raw_bytes", "archive_bytes"))
+        pixels = sum(r["width"] * r["height"] for r in made)
+        lines.append(
+            f"{bytes_text(raw)} of pixels in {bytes_text(nbytes)} of archives: "
+            f"{raw / nbytes:.1f} times smaller, {8 * nbytes / pixels:.2f} bits per pixel"
+        )
+        measured = [r for r in made if r["psnr"] is not None]
+        if measured:
+            worst = min(measured, key=lambda r: r["psnr"])
+            lines.append(
+                f"PSNR {sum(r['psnr'] for r in measured) / len(measured):.1f} dB, "
+                f"SSIM {sum(r['ssim'] for r in measured) / len(measured):.4f} on average; "
+                f"lowest PSNR {worst['psnr']:.1f} dB ({printable(worst['picture'])})"
+            )
+    lines.append(f"archives: {printable(str(options.output))}")
+    if outcome.reports:
+        lines.append(f"report:   {printable(str(outcome.reports[0]))}")
+    failures = [r for r in outcome.rows if r["status"] == "failed"]
+    for row in failures[:10]:
+        page = f" (page {row['page'] + 1})" if row["pages"] > 1 else ""
+        lines.append(f"failed: {printable(row['picture'])}{page}: {printable(row['error'])}")
+    if len(failures) > 10:
+        lines.append(f"... and {len(failures) - 10} more failed, see report.csv")
+    return "\n".join(lines)

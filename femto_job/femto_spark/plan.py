@@ -1,0 +1,233 @@
+"""What is to be done: which files are pictures, what their archives are called, how work is cut."""
+
+import os
+import stat
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+SUFFIX = ".laff.gz"
+FIXED_COST = 50_000
+"""What opening, naming and writing one picture costs, in pixels' worth of coding."""
+TASK_PIXELS = 2_000_000
+"""Most work in one task, so that progress shows and a lost task costs little."""
+CUT_PIXELS = 16_000_000
+"""A larger picture is always shared by several tasks."""
+MIN_CUT_PIXELS = 4_000_000
+"""A smaller one never is, unless the user asks."""
+SHOWN = 24
+"""Pictures shown in report.html, so that its size does not grow with the archive."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture file: its path below the input folder (with /), size and time of change."""
+
+    name: str
+    nbytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One page of one file, and the archive it becomes (a path below the output folder)."""
+
+    source: Source
+    page: int
+    pages: int
+    width: int
+    height: int
+    channels: int
+    bits: int
+    archive: str
+    base: str
+    shown: bool = False
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def raw_nbytes(self) -> int:
+        """Bytes of the uncompressed samples."""
+        return self.pixels * self.channels * self.bits // 8
+
+    @property
+    def cost(self) -> int:
+        return self.pixels + FIXED_COST
+
+    @property
+    def title(self) -> str:
+        """The file's name, and the page if it has several."""
+        return self.source.name + (f" (page {self.page + 1})" if self.pages > 1 else "")
+
+    @property
+    def embedded(self) -> dict:
+        """The `source` and `metadata` that the archive keeps."""
+        name = PurePosixPath(self.source.name).name.encode("utf-8", "replace").decode()
+        metadata = {"page": self.page + 1, "pages": self.pages} if self.pages > 1 else None
+        return {"source": name, "metadata": metadata}
+
+
+@dataclass
+class Found:
+    """What lies in the input folder."""
+
+    sources: list[Source] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+
+def printable(name: str) -> str:
+    """A file name for one line of a terminal or report, whatever bytes it is made of."""
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def find_pictures(
+    folder: Path, extensions: Iterable[str], *, recursive: bool, skip: Path | None = None
+) -> Found:
+    """List the pictures of a folder by their extension, in the order of their names.
+
+    Hidden files and folders (a leading dot) are passed over; so is the folder `skip`.
+    """
+    found = Found()
+    extensions = frozenset(extensions)
+    for here, folders, names in os.walk(folder, onerror=lambda e: _unlistable(found, folder, e)):
+        folders[:] = sorted(
+            f
+            for f in folders
+            if recursive
+            and not f.startswith(".")
+            and (skip is None or not _same(Path(here, f), skip))
+        )
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            path = Path(here, name)
+            relative = path.relative_to(folder).as_posix()
+            if path.suffix.lower() not in extensions:
+                found.ignored.append(relative)
+                continue
+            try:
+                status = path.stat()
+            except OSError as error:
+                found.failed.append((relative, f"{error.strerror}: mend the link or remove it"))
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                found.failed.append((relative, "not an ordinary file: remove it or rename it"))
+            elif status.st_size == 0:
+                found.failed.append((relative, "the file is empty (0 bytes): copy it again"))
+            else:
+                found.sources.append(Source(relative, status.st_size, status.st_mtime_ns))
+    return found
+
+
+def _unlistable(found: Found, folder: Path, error: OSError) -> None:
+    name = os.path.relpath(error.filename, folder)
+    found.failed.append((Path(name).as_posix(), f"{error.strerror}: allow this user to read it"))
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
+
+
+def archive_name(base: str, page: int, pages: int) -> str:
+    """The archive's path from its base: NAME.laff.gz, or NAME.page-0001.laff.gz and so on."""
+    return base + (f".page-{page + 1:04}" if pages > 1 else "") + SUFFIX
+
+
+def _folded(name: str) -> str:
+    """Names that some file system takes for one: case and Unicode composition."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def name_bases(
+    pages: dict[str, list[int]], kept: dict[str, str], taken: Iterable[str] = ()
+) -> dict[str, str]:
+    """Choose the base of every file's archives; archive_name makes the names from it.
+
+    A file's base is its name without extension, unless another picture in the same folder would
+    then have an archive of the same name: then each of them keeps its full name (a.png and a.tif
+    become a.png.laff.gz and a.tif.laff.gz). A base once given is kept: files in `kept` have the
+    base of an earlier run, whatever is added beside them later.
+
+    Parameters: `pages`, page numbers by file; `kept`, base by file; `taken`, archives of
+    earlier runs that no file of this run may become.
+    """
+    stems = {name: _without_extension(name) for name in pages}
+    rivals = Counter(_folded(stem) for stem in stems.values())
+    bases = {
+        name: kept.get(name) or (stem if rivals[_folded(stem)] == 1 else name)
+        for name, stem in stems.items()
+    }
+    taken = {_folded(name) for name in taken}
+    while True:
+        holders = defaultdict(list)
+        for name, base in bases.items():
+            for page in pages[name]:
+                holders[_folded(archive_name(base, page, len(pages[name])))].append(name)
+        moved = [
+            name
+            for archive, names in holders.items()
+            if len(names) > 1 or archive in taken
+            for name in names
+            if bases[name] != name and name not in kept
+        ]
+        if not moved:
+            return bases
+        bases.update((name, name) for name in moved)
+
+
+def _without_extension(name: str) -> str:
+    path = PurePosixPath(name)
+    return (path.parent / path.stem).as_posix()
+
+
+def cut_limit(pictures: list[Picture], cores: int, asked: float | None) -> float:
+    """The number of pixels above which a picture is shared by several tasks.
+
+    So few that the largest picture does not keep one core busy while the others are idle.
+    `asked` (megapixels) is the user's own limit.
+    """
+    if asked is not None:
+        return asked * 1e6
+    fair = sum(p.pixels for p in pictures) / (2 * max(1, cores))
+    return min(CUT_PIXELS, max(MIN_CUT_PIXELS, fair))
+
+
+def group(pictures: list[Picture], cores: int) -> list[list[Picture]]:
+    """Group pictures into tasks of about equal work, the largest pictures first."""
+    total = sum(p.cost for p in pictures)
+    size = min(TASK_PIXELS, max(total / (8 * max(1, cores)), 10 * FIXED_COST))
+    groups: list[list[Picture]] = []
+    filled = size
+    for picture in sorted(pictures, key=lambda p: (-p.pixels, p.archive)):
+        if filled + picture.cost > size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(picture)
+        filled += picture.cost
+    return groups
+
+
+def group_tiles(tiles: list, cores: int) -> list[list]:
+    """Group the tiles of one picture into tasks: neighbours in a row of tiles, at most
+    TASK_PIXELS each, and if possible four tasks per core."""
+    total = sum(t.height * t.width for t in tiles)
+    size = min(TASK_PIXELS, total / (4 * max(1, cores)))
+    groups: list[list] = []
+    filled = 0
+    for tile in tiles:
+        pixels = tile.height * tile.width
+        if not groups or tile.y != groups[-1][0].y or filled + pixels > size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(tile)
+        filled += pixels
+    return groups

@@ -1,0 +1,170 @@
+"""The Spark context: quiet, with femto on every node, on one machine or on a cluster."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+from .records import JobError
+
+PACKAGES = Path(__file__).resolve().parent.parent
+"""The folder that holds the packages femto and femto_spark."""
+
+_LOG4J = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = spark: %p %c{1}: %m{nolookups}%n%ex{0}
+# Named here so that PySpark does not announce a level of its own.
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+# What these say, the driver says in one line of its own.
+logger.context.name = org.apache.spark.SparkContext
+logger.context.level = off
+logger.backend.name = org.apache.spark.scheduler.cluster
+logger.backend.level = off
+logger.tasks.name = org.apache.spark.scheduler.TaskSetManager
+logger.tasks.level = off
+logger.executor.name = org.apache.spark.executor.Executor
+logger.executor.level = off
+"""
+_STARTUP_NOISE = (b"WARNING: Using incubator modules", b"Using Spark's default log4j profile")
+
+
+def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
+    """Start Spark and return its SparkContext.
+
+    The master is what spark-submit or spark-defaults.conf say, else all cores of this machine.
+    `overwrite_conf` are Spark settings that go before everything else. Raises JobError.
+    """
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError:
+        raise JobError("pyspark is not installed here: pip install pyspark") from None
+    folder = Path(tempfile.mkdtemp(prefix="femto-job-"))
+    try:
+        log4j = folder / "log4j2.properties"
+        log4j.write_text(_LOG4J)
+        submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+        if submitted:
+            SparkContext._ensure_initialized()
+            jvm = SparkContext._jvm
+            # spark-submit's JVM runs already; replace its logging before the context logs.
+            jvm.org.apache.logging.log4j.core.config.Configurator.reconfigure(
+                jvm.java.net.URI(log4j.as_uri())
+            )
+        else:
+            options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+            os.environ["SPARK_SUBMIT_OPTS"] = (
+                f"{options} -Dlog4j2.configurationFile={log4j.as_uri()}".strip()
+            )
+            try:
+                with _filtered_stderr():
+                    SparkContext._ensure_initialized()
+            finally:
+                os.environ["SPARK_SUBMIT_OPTS"] = options
+        conf = SparkConf()
+        local = conf.get("spark.master", "local[*]").split("[")[0] == "local"
+        conf.setIfMissing("spark.master", "local[*]").setAppName(name)
+        conf.set("spark.ui.showConsoleProgress", "false")
+        # The results of a batch are bounded by the driver itself.
+        conf.setIfMissing("spark.driver.maxResultSize", "0")
+        for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            conf.set(f"spark.executorEnv.{variable}", "1")
+        if local:
+            conf.setIfMissing("spark.ui.enabled", "false")
+            conf.setIfMissing("spark.driver.host", "127.0.0.1")
+            conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+            paths = [str(PACKAGES), os.environ.get("PYTHONPATH")]
+            conf.set("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, paths)))
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for key, value in (overwrite_conf or {}).items():
+            conf.set(key, value)
+        context = SparkContext(conf=conf)
+        context.setLogLevel("ERROR")
+        if not local:
+            context.addPyFile(str(_zip_packages(folder / "femto_packages.zip")))
+        return context
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(_why_no_spark(error)) from None
+    finally:
+        if "context" not in locals():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_local(context) -> bool:
+    """Whether the executors are this machine's own processes."""
+    return context.master.split("[")[0] == "local"
+
+
+def executors(context) -> int:
+    """How many executors a cluster has given so far."""
+    return context._jsc.sc().getExecutorMemoryStatus().size() - 1
+
+
+def is_stopped(context) -> bool:
+    """Whether Spark is gone for good."""
+    try:
+        return bool(context._jsc.sc().isStopped())
+    except Exception:
+        return True
+
+
+def _zip_packages(path: Path) -> Path:
+    """Pack femto and femto_spark, so that all nodes run the driver's version.
+
+    Equal files give an equal zip: nodes keep what they unpacked and compiled.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in ("femto", "femto_spark"):
+            for file in sorted((PACKAGES / package).rglob("*")):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    entry = zipfile.ZipInfo(file.relative_to(PACKAGES).as_posix())
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, file.read_bytes())
+    return path
+
+
+@contextlib.contextmanager
+def _filtered_stderr():
+    """Give processes started meanwhile a stderr without Java's start-up lines."""
+    reader, writer = os.pipe()
+    original = os.dup(2)
+
+    def pass_on() -> None:
+        with os.fdopen(reader, "rb") as lines, os.fdopen(original, "wb", buffering=0) as out:
+            for line in lines:
+                if not line.startswith(_STARTUP_NOISE):
+                    out.write(line)
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    keep = os.dup(2)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        os.dup2(keep, 2)
+        os.close(keep)
+
+
+def _why_no_spark(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "JAVA_GATEWAY_EXITED" in text:
+        return "Spark does not start: install Java 17 or later, or set JAVA_HOME"
+    cause = getattr(error, "java_exception", None)
+    if cause is not None:
+        text = f"{cause.getClass().getSimpleName()}: {cause.getMessage()}"
+    return (
+        f"Spark does not start ({text[:200]}): check --master, the cluster's address and its secret"
+    )

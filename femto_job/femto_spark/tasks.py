@@ -1,0 +1,368 @@
+"""What runs in an executor. Nothing here raises: every picture becomes a result or a reason.
+
+An exception in a task would make Spark repeat it and then give up the whole job, for one bad file.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from femto import LaffError, codec
+
+from . import measure
+from .plan import Picture, Source
+from .records import STATE_FOLDER, append_record, write_whole
+from .sandbox import Sandbox, UnreadablePicture
+
+_sandbox = Sandbox()
+"""One per executor process; Spark keeps the process for the tasks that follow."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every task of a job has to know.
+
+    `target` is quality, ratio or psnr as a keyword of femto.encode; `basis_file` the name under
+    which Spark ships a basis that does not come with femto; `token` a file in the output folder
+    whose content is `run`, by which an executor knows that it sees the same folders as the
+    driver; `fingerprint` what resuming compares.
+    """
+
+    input: str
+    output: str
+    target: dict
+    gray: bool
+    basis: str
+    basis_file: str | None
+    measure: bool
+    run: str
+    fingerprint: str
+
+    @property
+    def token(self) -> Path:
+        return Path(self.output, STATE_FOLDER, f"token-{self.run}")
+
+    def path(self, source: Source) -> str:
+        return os.path.join(self.input, source.name)
+
+    def local_basis(self) -> str:
+        """The basis as femto wants it in this process: a name or a path."""
+        if self.basis_file is None:
+            return self.basis
+        from pyspark import SparkFiles
+
+        return SparkFiles.get(self.basis_file)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels on their way from the driver to an executor."""
+
+    shape: tuple
+    dtype: str
+    data: bytes
+    icc: bytes | None
+
+    @classmethod
+    def of(cls, array: np.ndarray, icc: bytes | None) -> "Pixels":
+        return cls(array.shape, array.dtype.str, array.tobytes(), icc)
+
+    def array(self) -> np.ndarray:
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture for a task: the task reads the file, or gets its bytes or its pixels."""
+
+    picture: Picture
+    payload: bytes | Pixels | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some tiles of one large picture for a task; `payload` are their pixels if the task cannot
+    read the file, `encoded` what is to be measured."""
+
+    picture: Picture
+    tiles: list
+    step: float
+    payload: list[Pixels] | None = None
+    encoded: list | None = None
+
+
+def sees_output(settings: Settings) -> bool:
+    """Whether this process sees the output folder that the driver means."""
+    try:
+        return settings.token.read_text() == settings.run
+    except OSError:
+        return False
+
+
+def check_view(settings: Settings, samples: Iterator[Source]) -> Iterator[bool]:
+    """A partition of samples: does the executor read the input and write the output that the
+    driver means?"""
+    for sample in samples:
+        trial = f"{settings.token}-{socket.gethostname()}-{os.getpid()}"
+        try:
+            same = os.stat(settings.path(sample)).st_size == sample.nbytes
+            write_whole(trial, b"")
+            os.unlink(trial)
+        except OSError:
+            same = False
+        yield same and sees_output(settings)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for the report."""
+    if isinstance(error, (UnreadablePicture, LaffError)):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "not enough memory to compress it: give the executors more, or fewer cores each"
+    if isinstance(error, OSError) and error.strerror:
+        return f"its archive cannot be written: {error.strerror}"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+FULL = frozenset({28, 30, 122})
+"""ENOSPC, EROFS, EDQUOT: no later picture will fare better."""
+
+
+def failure(picture: Picture, error: BaseException) -> dict:
+    """The result of a picture that failed."""
+    return {
+        "archive": picture.archive,
+        "error": reason_of(error),
+        "fatal": isinstance(error, OSError) and error.errno in FULL,
+    }
+
+
+def probe_files(
+    settings: Settings, batches: Iterator[list[Source]]
+) -> Iterator[tuple[str, list[dict] | None, str | None]]:
+    """A partition of files: (name, pages, reason), one of the last two None.
+
+    Only "unseen" as the reason means that this executor cannot read the folder at all.
+    """
+    for sources in batches:
+        seen = None
+        for source in sources:
+            try:
+                pages = _sandbox.probe(settings.path(source), name=source.name)
+                yield source.name, pages, None
+            except UnreadablePicture as error:
+                seen = sees_output(settings) if seen is None else seen
+                yield source.name, None, reason_of(error) if seen else "unseen"
+
+
+def compress_pictures(settings: Settings, groups: Iterator[list[Item]]) -> Iterator[dict]:
+    """A partition of ordinary pictures, each compressed as a whole.
+
+    Yields for each picture a dict: `archive` and either `record`, `error` (with `fatal`) or
+    `unseen`; also `data`, the archive, if the driver is to write it.
+    """
+    for items in groups:
+        seen = None
+        for item in items:
+            if item.payload is None and seen is None:
+                seen = sees_output(settings)
+            if item.payload is None and not seen:
+                yield {"archive": item.picture.archive, "unseen": True}
+                continue
+            try:
+                yield _compress(settings, item)
+            except Exception as error:
+                yield failure(item.picture, error)
+
+
+def read_page(settings: Settings, picture: Picture, data: bytes | None = None, sandbox=None):
+    """Open a picture's page, from its path or its bytes."""
+    return (sandbox or _sandbox).open(
+        settings.path(picture.source) if data is None else None,
+        data,
+        name=picture.source.name,
+        page=picture.page,
+        gray=settings.gray,
+        pixels=picture.pixels,
+    )
+
+
+def _compress(settings: Settings, item: Item) -> dict:
+    began = time.monotonic()
+    picture = item.picture
+    if isinstance(item.payload, Pixels):
+        pixels, icc = item.payload.array(), item.payload.icc
+    else:
+        page = read_page(settings, picture, item.payload)
+        pixels, icc = page.read(), page.icc
+    data = codec.encode(
+        pixels, **settings.target, basis=settings.local_basis(), icc=icc, **picture.embedded
+    )
+    facts: dict = {}
+    if settings.measure:
+        facts = _measure_whole(picture, pixels, codec.parse(data), icc)
+    facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
+    record = make_record(settings, picture, pixels.shape, facts)
+    result = {"archive": picture.archive, "record": record}
+    if item.payload is not None:
+        return result | {"data": data}
+    save(settings, record, data)
+    return result
+
+
+def save(settings: Settings, record: dict, data: bytes) -> None:
+    """Write an archive and its record. Raises OSError."""
+    writer = f"{settings.run}-{socket.gethostname()}-{os.getpid()}"
+    write_whole(
+        Path(settings.output, record["archive"]),
+        data,
+        before_rename=lambda: append_record(settings.output, writer, record),
+    )
+
+
+def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict) -> dict:
+    """What the output folder remembers of an archive (see records.py)."""
+    return {
+        "archive": picture.archive,
+        "picture": picture.source.name,
+        "base": picture.base,
+        "page": picture.page,
+        "pages": picture.pages,
+        "source_bytes": picture.source.nbytes,
+        "source_mtime_ns": picture.source.mtime_ns,
+        "settings": settings.fingerprint,
+        "width": shape[1],
+        "height": shape[0],
+        "mode": "L" if len(shape) == 2 else "RGB",
+        "bits": picture.bits,
+        "raw_bytes": picture.raw_nbytes,
+        "psnr": None,
+        "ssim": None,
+        "visual": None,
+        **facts,
+    }
+
+
+def _measure_whole(picture: Picture, pixels: np.ndarray, parsed, icc: bytes | None) -> dict:
+    fidelity = measure.Fidelity()
+    height, width = pixels.shape[:2]
+    window = measure.busiest_window(pixels) if picture.shown else None
+    crop = None if window is None else np.empty_like(pixels[window])
+    for tile in codec.tile_grid(height, width):
+        decoded = codec.decode_tile(parsed, tile.index)
+        fidelity.add_tile(
+            pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width], decoded
+        )
+        if crop is not None:
+            _copy_overlap(tile, decoded, window, crop)
+    facts = {"psnr": fidelity.psnr(picture.bits), "ssim": fidelity.ssim()}
+    if crop is not None:
+        small = measure.thumbnail(pixels, *measure.thumbnail_size(width, height))
+        facts["visual"] = measure.visual(small, pixels[window], crop, icc)
+    return facts
+
+
+def _copy_overlap(tile, decoded: np.ndarray, window: tuple[slice, slice], crop: np.ndarray) -> None:
+    """Copy what a tile and a crop have in common into the crop."""
+    rows, columns = window
+    y0, y1 = max(rows.start, tile.y), min(rows.stop, tile.y + tile.height)
+    x0, x1 = max(columns.start, tile.x), min(columns.stop, tile.x + tile.width)
+    if y0 < y1 and x0 < x1:
+        crop[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start] = decoded[
+            y0 - tile.y : y1 - tile.y, x0 - tile.x : x1 - tile.x
+        ]
+
+
+def _chunk_pixels(settings: Settings, chunk: Chunk) -> tuple[list[np.ndarray], bytes | None]:
+    """The pixels of a chunk's tiles, and the picture's ICC profile."""
+    if chunk.payload is not None:
+        return [p.array() for p in chunk.payload], chunk.payload[0].icc
+    return read_tiles(settings, chunk.picture, chunk.tiles)
+
+
+def read_tiles(settings: Settings, picture: Picture, tiles: list, sandbox=None):
+    """Read neighbouring tiles of a row as one window. Returns arrays and the ICC profile."""
+    page = read_page(settings, picture, sandbox=sandbox)
+    if page.shape[:2] != (picture.height, picture.width):
+        raise UnreadablePicture("its header and its pixels disagree: the file is damaged")
+    first, last = tiles[0], tiles[-1]
+    band = page[first.y : first.y + first.height, first.x : last.x + last.width]
+    arrays = [band[:, t.x - first.x : t.x - first.x + t.width] for t in tiles]
+    return arrays, page.icc
+
+
+def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
+    """A partition of chunks of a large picture: code their tiles. `done` is an accumulator of
+    pixels.
+
+    Yields dicts with `tiles` (pairs of tile number and EncodedTile) and `icc`, or `error`, or
+    `unseen`.
+    """
+    for chunk in chunks:
+        picture = chunk.picture
+        try:
+            if chunk.payload is None and not sees_output(settings):
+                yield {"unseen": True, "archive": picture.archive}
+                continue
+            arrays, icc = _chunk_pixels(settings, chunk)
+            coded = []
+            for tile, pixels in zip(chunk.tiles, arrays, strict=True):
+                encoded = codec.encode_tile(
+                    np.ascontiguousarray(pixels),
+                    step=chunk.step,
+                    bits=picture.bits,
+                    basis=settings.local_basis(),
+                )
+                coded.append((tile.index, encoded))
+                done.add(pixels.shape[0] * pixels.shape[1])
+            yield {"tiles": coded, "icc": icc}
+        except Exception as error:
+            yield failure(picture, error)
+
+
+def measure_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
+    """A partition of chunks of a large picture: decode their tiles again and compare.
+
+    Yields dicts with `fidelity` (the arguments of measure.Fidelity), and if the picture is shown
+    `pieces` of the thumbnail (y, x, pixels) and perhaps `crops`; or `error`.
+    """
+    for chunk in chunks:
+        try:
+            yield _measure_chunk(settings, chunk)
+            done.add(sum(t.height * t.width for t in chunk.tiles))
+        except Exception as error:
+            yield failure(chunk.picture, error)
+
+
+def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
+    picture = chunk.picture
+    arrays, _ = _chunk_pixels(settings, chunk)
+    middle = codec.tile_grid(picture.height, picture.width)
+    middle = middle[len(middle) // 2].index
+    small_width, small_height = measure.thumbnail_size(picture.width, picture.height)
+    fidelity, pieces, crops = measure.Fidelity(), [], None
+    for tile, pixels, encoded in zip(chunk.tiles, arrays, chunk.encoded, strict=True):
+        # A tile is decoded on its own, so an archive of one tile shows how it will look.
+        header = codec.ImageHeader(
+            tile.width, tile.height, "L" if pixels.ndim == 2 else "RGB", picture.bits
+        )
+        alone = codec.assemble(
+            header, step=chunk.step, basis=settings.local_basis(), tiles=[encoded]
+        )
+        decoded = codec.decode_tile(codec.parse(alone), 0)
+        fidelity.add_tile(pixels, decoded)
+        if not picture.shown:
+            continue
+        x0, x1 = (round(x * small_width / picture.width) for x in (tile.x, tile.x + tile.width))
+        y0, y1 = (round(y * small_height / picture.height) for y in (tile.y, tile.y + tile.height))
+        if x0 < x1 and y0 < y1:
+            pieces.append((y0, x0, measure.thumbnail(pixels, x1 - x0, y1 - y0)))
+        if tile.index == middle:
+            window = measure.busiest_window(pixels)
+            crops = (pixels[window].copy(), decoded[window].copy())
+    return {"fidelity": vars(fidelity), "pieces": pieces, "crops": crops}
