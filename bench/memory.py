@@ -9,13 +9,11 @@ their compiled code included (the 64 x 64 row shows that floor).
 """
 
 import argparse
-import json
 import math
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +56,10 @@ def peak_bytes():
 
 
 def child(task, side, archive, small):
-    """One measurement in this process, printed as JSON. small: .npy file of the small picture."""
+    """One measurement in this process, its peak printed. small: .npy file of the small picture."""
     import femto
 
     small = np.load(small)
-    start = time.process_time()
     if task == "import":
         femto.decode(femto.encode(small[:64, :64].copy()))
     elif task == "encode":
@@ -71,17 +68,16 @@ def child(task, side, archive, small):
         rows = sum(band.shape[0] for _, band in femto.decode_bands(archive))
         if rows != side:
             raise ValueError(f"decoded {rows} rows of {side}")
-    seconds = time.process_time() - start
-    print(json.dumps({"peak": peak_bytes(), "seconds": seconds}))
+    print(peak_bytes())
 
 
 def measure(task, side, archive, small):
-    """{"peak": bytes, "seconds": CPU} of a task in a fresh process."""
+    """Peak bytes of a task in a fresh process. ValueError when it fails."""
     command = [sys.executable, __file__, "--child", task, str(side), str(archive), str(small)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{task} of {side} x {side}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout)
+    return int(done.stdout)
 
 
 def main():
@@ -104,8 +100,8 @@ def main():
             archive, small = Path(folder) / "mosaic.laff.gz", Path(folder) / "small.npy"
             np.save(small, load(options.picture) if options.picture else texture())
             measure("import", 0, archive, small)  # fills the cache of compiled code
-            idle = f"{measure('import', 0, archive, small)['peak'] / 1e6:.0f}"
-            rows.append(["64 x 64", idle, idle, "–", "–", "–", "–"])
+            idle = f"{measure('import', 0, archive, small) / 1e6:.0f}"
+            rows.append(["64 x 64", idle, idle, "–", "–"])
             for megapixels in options.megapixels:
                 side = round(math.sqrt(megapixels) * 1024)
                 encode = measure("encode", side, archive, small)
@@ -113,16 +109,15 @@ def main():
                 rows.append(
                     [
                         f"{side} x {side}",
-                        *(f"{done['peak'] / 1e6:.0f}" for done in (encode, decode)),
+                        *(f"{peak / 1e6:.0f}" for peak in (encode, decode)),
                         f"{np.prod(Mosaic(np.load(small), side).shape) / 1e6:.0f}",
                         f"{archive.stat().st_size / 1e6:.1f}",
-                        *(f"{side**2 / 1e6 / done['seconds']:.2f}" for done in (encode, decode)),
                     ]
                 )
     except ValueError as error:
         sys.exit(f"bench: {error}")
     header = ["picture", "encode, peak MB", "decode, peak MB", "raw pixels MB", "archive MB"]
-    print(markdown([*header, "encode MP/s", "decode MP/s"], rows))
+    print(markdown(header, rows))
 
 
 if __name__ == "__main__":
