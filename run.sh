@@ -28,8 +28,15 @@ if [ -z "$input" ]; then
     set -- --input "$femto_home/samples" "$@"
 fi
 
+# Java mangles file names with letters beyond ASCII unless the locale has them.
+case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in
+    *UTF-8 | *utf8) ;;
+    *) export LC_ALL=C.UTF-8 ;;
+esac
 SPARK_HOME=$("$python" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')
 export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+# All of it stays on this machine: nothing listens to the network.
+export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}
 status=0
 "$SPARK_HOME/bin/spark-submit" --master 'local[*]' "$femto_home/femto_job/compress.py" "$@" || status=$?
 if [ "$status" -gt 1 ]; then

@@ -517,7 +517,7 @@ class _Png16Plan(_Plan):
         if self._pixels is None:
             import imagecodecs
 
-            with self._source.open() as file:
+            with self._source.open() as file, _silent_stderr():
                 pixels = imagecodecs.png_decode(file.read())
             if pixels.dtype != np.uint16 or pixels.shape[:2] != self.size:
                 raise ValueError(f"decoded to {pixels.dtype} {pixels.shape}")
@@ -626,6 +626,9 @@ class _RawPlan(_Plan):
 
 
 # TIFF -------------------------------------------------------------------------------------------
+
+# None, LZW, JPEG, deflate and PackBits: their decoders never print.
+_SILENT_COMPRESSIONS = frozenset((1, 5, 7, 8, 32773, 32946))
 
 _PHOTOMETRIC_REFUSED = {
     4: "a transparency mask",
@@ -843,7 +846,9 @@ class _TiffPlan(_Plan):
             if len(data) != nbytes:
                 raise ValueError("cut short")
             self._check_codestream(data)
-            pixels, _, _ = self._page.decode(data, index, jpegtables=self._page.jpegtables)
+            talks = int(self._page.compression) not in _SILENT_COMPRESSIONS
+            with _silent_stderr() if talks else contextlib.nullcontext():
+                pixels, _, _ = self._page.decode(data, index, jpegtables=self._page.jpegtables)
             if pixels is None or pixels.ndim != 4:
                 raise ValueError(f"strip or tile {index} has no pixels")
             pixels = pixels[0]
