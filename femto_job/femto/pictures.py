@@ -152,7 +152,8 @@ def _decoding(name: str):
     except ImportError as exc:
         raise _missing(name, exc.name or str(exc)) from exc
     except Exception as exc:
-        reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+        said = exc.args[0] if exc.args and isinstance(exc.args[0], bytes) else str(exc).encode()
+        reason = " ".join(said.decode(errors="replace").split())[:200] or type(exc).__name__
         if "imagecodecs" in reason and "requires" in reason:
             raise _missing(name, "imagecodecs") from exc
         raise LaffError(
