@@ -88,19 +88,30 @@ class Cache:
 
     def __init__(self, picture, folder=None):
         self.path = (folder or cache_folder()) / f"{picture.sha256[:32]}.json"
-        self.points = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.points = self._read()
+        self.changed = set()
+
+    def _read(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def add(self, codec, quality, point, *, replace=False):
         """Keep a measurement; further metrics of a known point join it unless `replace`."""
         points = self.points.setdefault(codec.key(), {})
         old = {} if replace else points.get(quality_key(quality), {})
         points[quality_key(quality)] = {**old, **point}
+        self.changed.add((codec.key(), quality_key(quality)))
 
     def save(self):
-        """Write under a temporary name first: an interrupted run leaves the old file whole."""
+        """Add what is new to the file, where another run may have added points since.
+
+        Written under a temporary name first: an interrupted run leaves the old file whole.
+        """
+        points = self._read()
+        for codec, quality in self.changed:
+            points.setdefault(codec, {})[quality] = self.points[codec][quality]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as file:
-            json.dump(self.points, file)
+            json.dump(points, file)
         os.replace(file.name, self.path)
 
 

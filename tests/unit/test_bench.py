@@ -307,6 +307,16 @@ def test_a_new_metric_joins_the_known_point_and_fresh_measures_again(tmp_path, f
     assert calls(tmp_path) == 9
 
 
+def test_two_runs_on_one_picture_keep_each_other_s_points(tmp_path, folder):
+    one = measure.describe(folder / "a.png")
+    stores = [measure.Cache(one, tmp_path / "cache") for _ in range(2)]
+    for quality, store in enumerate(stores):
+        store.add(coarse(tmp_path), quality, {"nbytes": quality})
+        store.save()
+    points = measure.Cache(one, tmp_path / "cache").points
+    assert points == {coarse(tmp_path).key(): {"0": {"nbytes": 0}, "1": {"nbytes": 1}}}
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [("fails on grey", "RuntimeError: no grey today"), ("dies on grey", "killed its process")],
