@@ -1,0 +1,15 @@
+"""femto: archives of pictures as text, from the SVD scores of their blocks."""
+
+from .errors import LaffError
+
+__version__ = "0.1.0"
+__all__ = ["LaffError", "decode", "decode_bands", "encode", "info", "truncate"]
+
+
+def __getattr__(name: str):
+    # The codec pulls in numba, half a second; those who only want LaffError need not wait.
+    if name in __all__:
+        from . import codec
+
+        return getattr(codec, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

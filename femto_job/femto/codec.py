@@ -1,0 +1,306 @@
+"""Encoding and decoding of whole pictures, tile by tile."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from . import blocks, container, kstrings
+from .bases import basis_of, load_basis
+from .container import Archive, EncodedTile, ImageHeader
+from .errors import LaffError
+from .target import StepSearch
+from .tiles import Tile, tile_grid
+
+__all__ = [
+    "EncodedTile",
+    "ImageHeader",
+    "StepSearch",
+    "Tile",
+    "assemble",
+    "decode",
+    "decode_bands",
+    "decode_tile",
+    "encode",
+    "encode_tile",
+    "info",
+    "parse",
+    "tile_grid",
+    "truncate",
+]
+
+
+def encode_tile(pixels: np.ndarray, *, step: float, bits: int, basis: str = "photo") -> EncodedTile:
+    """Code one tile.
+
+    Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
+    quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file.
+    """
+    scores = blocks.forward(pixels, bits)
+    block_string, layers = kstrings.encode(scores, step, load_basis(basis))
+    decoded = blocks.inverse(scores, *pixels.shape[:2], bits)
+    return EncodedTile(block_string, layers, squared_error(pixels, decoded))
+
+
+def squared_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum of the squared differences of two pictures of the same shape, exact."""
+    total = 0
+    for row_a, row_b in zip(a, b, strict=True):
+        difference = row_a.astype(np.int64) - row_b
+        total += int((difference * difference).sum())
+    return float(total)
+
+
+def assemble(
+    header: ImageHeader, *, step: float, basis: str = "photo", tiles: list[EncodedTile]
+) -> bytes:
+    """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`
+    and `basis`. Equal input gives equal bytes."""
+    used = load_basis(basis)
+    return container.write(
+        header,
+        basis_name=used.name,
+        basis_sha256=used.sha256,
+        step=step,
+        blocks=[tile.blocks for tile in tiles],
+        layers=[list(strings) for strings in zip(*(tile.layers for tile in tiles), strict=True)],
+    )
+
+
+def check_image(image) -> tuple[int, int, str, int]:
+    """Height, width, mode and bits of an array that can be coded; LaffError if it cannot."""
+    shape, dtype = tuple(image.shape), np.dtype(image.dtype)
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+        raise LaffError(
+            f"an array of shape {shape} is not a picture: give (h, w) for grey or (h, w, 3) for RGB"
+        )
+    if dtype not in (np.uint8, np.uint16):
+        raise LaffError(f"samples of type {dtype} cannot be coded: convert to uint8 or uint16")
+    height, width = shape[:2]
+    if height < 1 or width < 1:
+        raise LaffError(f"a picture of {width} x {height} pixels has nothing to code")
+    if max(height, width) > container.MAX_SIDE or height * width > container.MAX_PIXELS:
+        raise LaffError(
+            f"a picture of {width} x {height} pixels is larger than an archive can hold "
+            f"({container.MAX_SIDE} a side, {container.MAX_PIXELS} in all): cut it into parts"
+        )
+    return height, width, "L" if len(shape) == 2 else "RGB", 8 * dtype.itemsize
+
+
+def encode(
+    image,
+    *,
+    quality: float | None = None,
+    ratio: float | None = None,
+    psnr: float | None = None,
+    basis: str = "photo",
+    source: str | None = None,
+    icc: bytes | None = None,
+    metadata: dict | None = None,
+    threads: int = 1,
+) -> bytes:
+    """Compress a picture into an archive (gzip-ed JSON, the content of NAME.laff.gz).
+
+    Parameters
+    ----------
+    image : array-like, (h, w) or (h, w, 3), uint8 or uint16
+        Grey or RGB. Anything that has `shape` and `dtype` and returns arrays for
+        `image[y0:y1, x0:x1]` will do (a memory map, a windowed reader): one tile is read at
+        a time.
+    quality : 1 to 100
+        Larger is better and bigger; 75 if no target is given.
+    ratio : more than 1
+        Instead of quality: how many times smaller than the raw samples, met within 3 %.
+    psnr : 10 to 120
+        Instead of quality: peak signal-to-noise ratio in dB over all samples, met within 0.1.
+    basis : name or path
+        "photo", which femto ships, or a basis file.
+    source, icc, metadata
+        File name, ICC profile and any JSON object to keep in the archive.
+    threads : int
+        How many tiles are coded at a time. The archive does not depend on it.
+
+    Raises LaffError if the picture or an option cannot be used.
+    """
+    height, width, mode, bits = check_image(image)
+    header = ImageHeader(width, height, mode, bits, source, icc, metadata)
+    search = StepSearch(
+        quality=quality,
+        ratio=ratio,
+        psnr=psnr,
+        bits=bits,
+        raw_nbytes=header.raw_nbytes,
+        samples=width * height * header.channels,
+    )
+    grid = tile_grid(height, width)
+
+    def coded(tile: Tile, step: float) -> EncodedTile:
+        window = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        return encode_tile(np.asarray(window), step=step, bits=bits, basis=basis)
+
+    history: list[tuple[float, int, float]] = []
+    kept: tuple[int, bytes] | None = None
+    step = search.first()
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        while step is not None:
+            tiles = list(pool.map(lambda tile, step=step: coded(tile, step), grid))
+            archive = assemble(header, step=step, basis=basis, tiles=tiles)
+            history.append((step, len(archive), sum(tile.sse for tile in tiles)))
+            best = search.best(history)
+            if best == len(history) - 1:
+                kept = (best, archive)
+            step = search.next(history)
+    return kept[1]
+
+
+def parse(archive) -> Archive:
+    """Read and check an archive (bytes or a path) without decoding it. Raises LaffError."""
+    return archive if isinstance(archive, Archive) else container.read(archive)
+
+
+def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
+    """How many layers to decode."""
+    have = len(parsed.layers)
+    if layers is not None:
+        if not 1 <= layers:
+            raise LaffError(f"layers {layers} is not possible: choose 1 to {have}")
+        return min(layers, have)
+    if not 0 < fraction <= 1:
+        raise LaffError(f"fraction {fraction} is not possible: choose more than 0, at most 1")
+    budget = fraction * sum(parsed.layer_nbytes)
+    used, count = 0, 0
+    for nbytes in parsed.layer_nbytes:
+        used += nbytes
+        if used > budget:
+            break
+        count += 1
+    return max(count, 1) if have else 0
+
+
+def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
+    """Decode tile number `index` of a parsed archive from its first `layers` layers.
+
+    Returns (h, w) or (h, w, 3), uint8 or uint16.
+    """
+    header = parsed.header
+    tile = tile_grid(header.height, header.width, parsed.tile)[index]
+    strings = [strings[index] for strings in parsed.layers[:layers]]
+    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
+    rows, columns = -(-tile.height // blocks.BLOCK), -(-tile.width // blocks.BLOCK)
+    scores = kstrings.decode(
+        parsed.blocks[index], strings, header.channels, rows, columns, parsed.step, basis
+    )
+    return blocks.inverse(scores, tile.height, tile.width, header.bits)
+
+
+def decode_bands(
+    archive, *, fraction: float = 1.0, layers: int | None = None, threads: int = 1
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
+
+    Yields (y, band): the band's first row and its pixels, (rows, width) or (rows, width, 3).
+    Parameters as for `decode`.
+    """
+    parsed = parse(archive)
+    count = _prefix(parsed, fraction, layers)
+    header = parsed.header
+    rows: dict[int, list[Tile]] = {}
+    for tile in tile_grid(header.height, header.width, parsed.tile):
+        rows.setdefault(tile.y, []).append(tile)
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for y, tiles in rows.items():
+            decoded = pool.map(lambda t: decode_tile(parsed, t.index, layers=count), tiles)
+            yield y, np.concatenate(list(decoded), axis=1)
+
+
+def decode(
+    archive, *, fraction: float = 1.0, layers: int | None = None, threads: int = 1
+) -> np.ndarray:
+    """Reconstruct a picture.
+
+    Parameters
+    ----------
+    archive : bytes or path
+        An archive, gzip-ed or plain text.
+    fraction : more than 0, at most 1
+        Use only the layers that fit into this share of the strings' bytes (always the first).
+    layers : int
+        Instead of fraction: use only the first so many layers.
+    threads : int
+        How many tiles are decoded at a time.
+
+    Returns (h, w) or (h, w, 3), uint8 or uint16. Raises LaffError if the archive cannot be used.
+    """
+    parsed = parse(archive)
+    header = parsed.header
+    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+    image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
+    for y, band in decode_bands(parsed, fraction=fraction, layers=layers, threads=threads):
+        image[y : y + len(band)] = band
+    return image
+
+
+def info(archive) -> dict:
+    """What an archive holds, without decoding it.
+
+    Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, source, icc,
+    metadata, basis (name, sha256), step (grey levels), tile (pixels), tiles, layers, nbytes
+    (of the archive), layer_nbytes (of the strings of each layer). Raises LaffError.
+    """
+    parsed = parse(archive)
+    header = parsed.header
+    return {
+        "format": container.FORMAT,
+        "version": parsed.version,
+        "width": header.width,
+        "height": header.height,
+        "mode": header.mode,
+        "bits": header.bits,
+        "source": header.source,
+        "icc": header.icc,
+        "metadata": header.metadata,
+        "basis": {"name": parsed.basis_name, "sha256": parsed.basis_sha256},
+        "step": parsed.step,
+        "tile": parsed.tile,
+        "tiles": len(parsed.blocks),
+        "layers": len(parsed.layers),
+        "nbytes": parsed.nbytes,
+        "layer_nbytes": parsed.layer_nbytes,
+    }
+
+
+def truncate(
+    archive: bytes | str | Path,
+    *,
+    fraction: float | None = None,
+    nbytes: int | None = None,
+    layers: int | None = None,
+) -> bytes:
+    """A shorter archive that holds only the first layers; nothing is encoded again.
+
+    Give one of `fraction` (share of the strings' bytes), `nbytes` (of the new archive) and
+    `layers`. Returns the new archive; the first layer is always kept, so the result can be
+    larger than asked for. Raises LaffError.
+    """
+    if sum(x is not None for x in (fraction, nbytes, layers)) != 1:
+        raise LaffError("truncate takes one of fraction, nbytes and layers")
+    parsed = parse(archive)
+
+    def cut(count: int) -> bytes:
+        return container.write(
+            parsed.header,
+            basis_name=parsed.basis_name,
+            basis_sha256=parsed.basis_sha256,
+            step=parsed.step,
+            blocks=parsed.blocks,
+            layers=parsed.layers[:count],
+            tile=parsed.tile,
+        )
+
+    if nbytes is None:
+        return cut(_prefix(parsed, 1.0 if fraction is None else fraction, layers))
+    count = len(parsed.layers)
+    while count > 1 and len(shorter := cut(count)) > nbytes:
+        count -= 1
+    return cut(1) if count == 1 else shorter
