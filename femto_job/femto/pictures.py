@@ -152,8 +152,9 @@ def _decoding(name: str):
     except ImportError as exc:
         raise _missing(name, exc.name or str(exc)) from exc
     except Exception as exc:
-        said = exc.args[0] if exc.args and isinstance(exc.args[0], bytes) else str(exc).encode()
-        reason = " ".join(said.decode(errors="replace").split())[:200] or type(exc).__name__
+        said = exc.args[0] if exc.args and isinstance(exc.args[0], bytes) else str(exc)
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        reason = " ".join(said.split())[:200] or type(exc).__name__
         if "imagecodecs" in reason and "requires" in reason:
             raise _missing(name, "imagecodecs") from exc
         raise LaffError(
@@ -791,22 +792,28 @@ class _TiffPlan(_Plan):
         if self._photometric not in (2, 6) or self._bits != 8:
             raise self._refuse("is of a kind that cannot be read", "save it again as RGB")
         self._whole = self._libtiff_pixels
+        # Pillow turns a TIFF upright itself.
+        self.size, self.orientation = (self.info.height, self.info.width), 1
 
     _whole = None
     _whole_pixels = None
 
     def _libtiff_pixels(self) -> np.ndarray:
-        from PIL import Image
+        from PIL import Image, TiffImagePlugin
 
-        with _silent_stderr(), Image.open(self._source.open(), formats=["TIFF"]) as image:
-            # Pillow counts all image file directories, also the reduced ones.
-            image.seek(self._page.index)
-            # Pillow turns the picture upright itself while loading; femto does that later.
-            if image.size != (self.size[1], self.size[0]):
-                raise ValueError("its size is told in two ways")
-            image.tag_v2[274] = 1
-            image.load()
-            return np.asarray(image.convert("RGB"))
+        with _silent_stderr():
+            # Only libtiff knows subsampling; Pillow's own reader, for uncompressed files, does not.
+            kept, TiffImagePlugin.READ_LIBTIFF = TiffImagePlugin.READ_LIBTIFF, True
+            try:
+                with Image.open(self._source.open(), formats=["TIFF"]) as image:
+                    # Pillow counts all image file directories, also the reduced ones.
+                    image.seek(self._page.index)
+                    pixels = np.asarray(image.convert("RGB"))
+            finally:
+                TiffImagePlugin.READ_LIBTIFF = kept
+        if pixels.shape[:2] != self.size:
+            raise ValueError("its size is told in two ways")
+        return pixels
 
     def _map(self, page, offsets, full) -> bool:
         """Map the pixels into memory, if they lie in one piece; whether they do."""
