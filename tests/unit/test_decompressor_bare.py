@@ -1,0 +1,103 @@
+"""The decompressor in an environment that holds numpy, numba and pillow, and nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import femto
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pip_install(python: Path, *packages: str):
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*command, "-c", ROOT / "requirements.txt", *packages], capture_output=True, text=True
+    )
+    if done.returncode:
+        if os.environ.get("CI"):
+            raise AssertionError(done.stderr)
+        pytest.skip(f"needs pip and the network: {done.stderr.strip().splitlines()[-1]}")
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    pip_install(python, "numpy", "numba", "pillow")
+    return python
+
+
+def test_bare_environment(bare_python, tmp_path):
+    """Decodes everything without tifffile but 16-bit TIFF, and that too once tifffile is there."""
+    # The program and the package alone: nothing of the clone around them helps.
+    shutil.copytree(
+        ROOT / "femto_job" / "femto",
+        tmp_path / "program" / "femto",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(ROOT / "femto_job" / "decompressor.py", tmp_path / "program")
+    rng = np.random.default_rng(2)
+    pixels = np.clip(np.add.outer(np.arange(40), np.arange(60)) + 9, 0, 255).astype(np.uint8)
+    pixels = np.stack([pixels + rng.integers(0, 20, pixels.shape, np.uint8)] * 3, axis=-1)
+    deep = pixels.astype(np.uint16) * 256
+    (tmp_path / "rgb.laff.gz").write_bytes(femto.encode(pixels))
+    (tmp_path / "deep.laff.gz").write_bytes(femto.encode(deep))
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        # -I: neither PYTHONPATH nor the user's own packages; -S would hide the environment's.
+        code = "import sys, runpy; sys.path.insert(0, 'program'); sys.argv = sys.argv[1:]; "
+        code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        return subprocess.run(
+            [bare_python, "-I", "-c", code, "program/decompressor.py", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    absent = ["scipy", "sklearn", "pyspark", "tifffile", "imagecodecs", "rawpy", "pandas"]
+    found = subprocess.run(
+        [bare_python, "-I", "-c", "import importlib.util as u, sys; "
+         "print([m for m in sys.argv[1:] if u.find_spec(m)])", *absent],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout == "[]\n"
+
+    done = run("rgb.laff.gz", "deep.laff.gz")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "images_out/rgb.png") as image:
+        close(np.asarray(image), femto.decode(tmp_path / "rgb.laff.gz"))
+    with Image.open(tmp_path / "images_out/deep.png") as image:
+        assert image.size == (60, 40)
+    for kind in ("jpg", "tif"):
+        done = run("rgb.laff.gz", "--format", kind)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / f"images_out/rgb.{kind}").is_file()
+
+    done = run("deep.laff.gz", "--format", "tif")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install tifffile" in done.stderr
+
+    pip_install(bare_python, "tifffile")
+    done = run("deep.laff.gz", "--format", "tif")
+    assert done.returncode == 0, done.stderr
+    import tifffile
+
+    close(
+        tifffile.imread(tmp_path / "images_out/deep.tif"), femto.decode(tmp_path / "deep.laff.gz")
+    )
+
+
+def close(a: np.ndarray, b: np.ndarray):
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype
+    assert np.abs(a.astype(int) - b).max() <= 1
