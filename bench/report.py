@@ -176,7 +176,7 @@ def text(results, *, anchor="jpeg420", low=None, high=None, ratio=None):
         ]
     if ratio:
         parts += [
-            f"PSNR in dB at {ratio:g} times smaller than the raw pixels:",
+            f"PSNR in dB at {ratio:g} times smaller than the raw pixels (–: outside the curve):",
             ratio_table(results, ratio),
         ]
     if results["speed"]:
