@@ -4,8 +4,12 @@
 # Both say what they do, do nothing when all is there, and end the script with one clear line when
 # they cannot go on.
 
-femto_home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+femto_home=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" > /dev/null && pwd)
 femto_venv=${FEMTO_VENV:-$femto_home/.venv}
+case $femto_venv in
+    /*) ;;
+    *) femto_venv=$PWD/$femto_venv ;;
+esac
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 femto_fail() {

@@ -4,7 +4,7 @@
 #   ./run.sh --input FOLDER [--quality 60 ...]  yours; options as of femto_job/compress.py
 # The first run installs what it needs into .venv (or $FEMTO_VENV) and takes some minutes.
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark scipy
 femto_java
@@ -43,6 +43,9 @@ if [ "$status" -gt 1 ]; then
     exit "$status"
 fi
 
+if [ ! -d "$output" ]; then
+    exit "$status"
+fi
 echo
 echo "Reconstructing the pictures from their archives ..."
 archives=()

@@ -3,7 +3,7 @@
 #   ./test.sh                        all
 #   ./test.sh tests/unit -k tiff     arguments go to pytest
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \

@@ -85,6 +85,7 @@ def argument_parser() -> argparse.ArgumentParser:
         description="Reconstruct pictures from femto's archives.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "archives", nargs="+", metavar="ARCHIVE", help=".laff.gz or .laff; - is standard input"

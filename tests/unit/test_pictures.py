@@ -501,6 +501,18 @@ def test_gray_is_bt601_luma():
     assert (read(tiff(white, photometric="rgb"), gray=True) == 65535).all()
 
 
+def test_first_picture_of_several():
+    first, second = Image.fromarray(RGB8), Image.fromarray(255 - RGB8)
+    for kind, options in (
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("MPO", {"quality": 95}),
+    ):
+        data = saved(first, kind, save_all=True, append_images=[second], **options)
+        assert len(probe(data)) == 1
+        assert np.abs(read(data).astype(int) - RGB8).mean() < 3
+
+
 def test_format_is_told_by_content(tmp_path):
     path = tmp_path / "really a jpeg.png"
     path.write_bytes(saved(Image.fromarray(RGB8), "JPEG"))
