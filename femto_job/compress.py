@@ -93,7 +93,8 @@ def run(options: argparse.Namespace, get_context) -> int:
         raise JobError(f"{given}: is not a folder: --input takes a folder of pictures")
     if options.output.exists() and not options.output.is_dir():
         raise JobError(f"{options.output}: is a file: name a folder with --output")
-    from femto.codec import StepSearch, load_basis
+    from femto.bases import load_basis
+    from femto.codec import StepSearch
     from femto_spark import job
 
     target = {

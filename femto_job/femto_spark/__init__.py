@@ -6,8 +6,18 @@ records   files written whole or not at all, and the memory of what earlier runs
 sandbox   picture files decoded in a process of their own, with limits
 measure   PSNR, SSIM, thumbnails and crops
 tasks     what runs in an executor
-session   the Spark session, the package on every node, who can see the folders
+session   the Spark context, the packages on every node
+unpack    the packages on a worker, kept for the next job
 job       the driver: batches, rounds, failures
 progress  what is printed while it runs
 report    report.html and report.csv
 """
+
+from pathlib import Path as _Path
+
+_here = _Path(__file__).parent
+if _here.parent.is_file():  # a zip, on a worker
+    from .unpack import settle as _settle
+
+    if (_folder := _settle(_here.parent)) is not None:
+        __path__ = [str(_folder / _here.name)]

@@ -4,6 +4,7 @@ Pictures go to the cluster in batches of a few tasks, several batches at a time:
 all cores busy, few enough that memory stays bounded however many pictures there are.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from femto import LaffError, codec
+from femto.bases import load_basis
 
 from . import measure, plan, report, session, tasks
 from .plan import Picture, Source, printable
@@ -28,7 +30,10 @@ from .sandbox import Sandbox, UnreadablePicture
 
 BATCHES_IN_FLIGHT = 4
 FED_BYTES = 128 << 20
-"""What the driver reads ahead for the executors, over all batches in flight."""
+"""What the driver reads ahead for the executors, over all batches in flight; a larger picture
+counts for itself."""
+WAIT_SECONDS = 15
+"""How long a cluster may take to give cores before the user is told."""
 PROBED_TOGETHER = 100
 """Most files whose headers one task reads."""
 
@@ -85,7 +90,6 @@ class Job:
         self._all_fed = False
         self._fatal: JobError | None = None
         self._stopping = threading.Event()
-        self._fed_room = _Room(FED_BYTES)
         self._local = threading.local()
         self._sandboxes: list[Sandbox] = []
         self._progress: Progress | None = None
@@ -137,7 +141,7 @@ class Job:
     def _run(self, sources: list[Source], records: Records) -> None:
         options = self.options
         try:
-            basis_sha256 = codec.load_basis(options.basis).sha256
+            basis_sha256 = load_basis(options.basis).sha256
         except LaffError as error:
             raise JobError(str(error)) from None
         wanted = {"target": options.target, "gray": options.gray, "basis": basis_sha256}
@@ -201,11 +205,19 @@ class Job:
             return
         if session.is_local(context) or self.options.reader == "workers":
             return
+        patience = threading.Timer(WAIT_SECONDS, self._say_if_waiting)
+        patience.daemon = True
+        patience.start()
         samples = sources[:: max(1, len(sources) // (2 * self._cores()))][: 4 * self._cores()]
         while len(samples) < 2 * self._cores():
             samples = samples + samples
         seen = self._spread(partial(tasks.check_view, self.settings), samples, "who sees the input")
         self._all_fed = not all(seen)
+
+    def _say_if_waiting(self) -> None:
+        with contextlib.suppress(Exception):
+            if session.executors(self._context) == 0 and not self.options.quiet:
+                print("waiting: no worker has given this job cores yet", flush=True)
 
     def _plan(self, new: list[Source], sources: list[Source], history, records) -> list[Picture]:
         pages = self._probe(new)
@@ -338,17 +350,15 @@ class Job:
 
     def _compress_batch(self, groups: list[list[Picture]]) -> None:
         """Compress some groups of pictures, one task each."""
-        fed = [p for g in groups for p in g if self._is_fed(p)]
-        if fed:
-            for items, nbytes in self._payloads(fed):
-                with self._fed_room.taken(nbytes):
-                    parts = [[item] for item in items]
-                    self._finish(self._compress_items(parts), fed)
-        parts = [
+        seen = [
             items for g in groups if (items := [tasks.Item(p) for p in g if not self._is_fed(p)])
         ]
-        if parts:
-            self._finish(self._compress_items(parts), [p for g in groups for p in g])
+        pictures = [p for g in groups for p in g]
+        if seen:
+            self._finish(self._compress_items(seen), pictures)
+        fed = [own for g in groups if (own := [p for p in g if self._is_fed(p)])]
+        for parts in self._portions(fed):
+            self._finish(self._compress_items(parts), pictures)
 
     def _compress_items(self, parts: list[list[tasks.Item]]) -> list[dict]:
         return self._spread_safely(
@@ -358,22 +368,24 @@ class Job:
             lambda item, reason: {"archive": item.picture.archive, "error": reason},
         )
 
-    def _payloads(self, pictures: list[Picture]):
-        """Read pictures for executors that cannot: yields (items, bytes) in bounded portions."""
-        items, total = [], 0
-        for picture in pictures:
-            self._check()
-            need = min(picture.source.nbytes, picture.raw_nbytes)
-            if items and total + need > FED_BYTES // BATCHES_IN_FLIGHT:
-                yield items, total
-                items, total = [], 0
-            try:
-                items.append(tasks.Item(picture, self._payload(picture)))
-                total += need
-            except (UnreadablePicture, OSError) as error:
-                self._fail(picture, _reading(error))
-        if items:
-            yield items, total
+    def _portions(self, groups: list[list[Picture]]):
+        """Read pictures for executors that cannot: yields groups of items, of bounded size."""
+        parts, total = [], 0
+        for group in groups:
+            parts.append([])
+            for picture in group:
+                self._check()
+                need = min(picture.source.nbytes, picture.raw_nbytes)
+                if total and total + need > FED_BYTES // BATCHES_IN_FLIGHT:
+                    yield [part for part in parts if part]
+                    parts, total = [[]], 0
+                try:
+                    parts[-1].append(tasks.Item(picture, self._payload(picture)))
+                    total += need
+                except (UnreadablePicture, OSError) as error:
+                    self._fail(picture, _reading(error))
+        if any(parts):
+            yield [part for part in parts if part]
 
     def _payload(self, picture: Picture) -> bytes | tasks.Pixels:
         """The file, or the pixels if they are less (a page of a file of many pages)."""
@@ -520,8 +532,7 @@ class Job:
                 portion.append(chunk)
                 total += sum(t.height * t.width for t in chunk.tiles) * sample_bytes
                 if total >= FED_BYTES // BATCHES_IN_FLIGHT or chunk is chunks[-1]:
-                    with self._fed_room.taken(total):
-                        results += run(parts=[self._with_pixels(c) for c in portion])
+                    results += run(parts=[self._with_pixels(c) for c in portion])
                     portion, total = [], 0
         for result in results:
             if "error" in result:
@@ -670,35 +681,6 @@ def _why_lost(error: Exception) -> str:
 
 def _grid(picture: Picture) -> list:
     return codec.tile_grid(picture.height, picture.width)
-
-
-class _Room:
-    """So many bytes may be in flight; more wait. One request is always let in."""
-
-    def __init__(self, nbytes: int):
-        self._limit, self._used = nbytes, 0
-        self._changed = threading.Condition()
-
-    def taken(self, nbytes: int) -> "_Room._Share":
-        return _Room._Share(self, nbytes)
-
-    class _Share:
-        def __init__(self, room: "_Room", nbytes: int):
-            self._room, self._nbytes = room, nbytes
-
-        def __enter__(self) -> None:
-            room = self._room
-            with room._changed:
-                room._changed.wait_for(
-                    lambda: room._used == 0 or room._used + self._nbytes <= room._limit
-                )
-                room._used += self._nbytes
-
-        def __exit__(self, *exception) -> None:
-            room = self._room
-            with room._changed:
-                room._used -= self._nbytes
-                room._changed.notify_all()
 
 
 def summary(options: Options, outcome: Outcome) -> str:

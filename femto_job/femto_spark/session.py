@@ -20,6 +20,7 @@ rootLogger.appenderRef.stderr.ref = console
 appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
+appender.console.follow = true
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = spark: %p %c{1}: %m{nolookups}%n%ex{0}
 # Named here so that PySpark does not announce a level of its own.
@@ -55,11 +56,6 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ
         if submitted:
             SparkContext._ensure_initialized()
-            jvm = SparkContext._jvm
-            # spark-submit's JVM runs already; replace its logging before the context logs.
-            jvm.org.apache.logging.log4j.core.config.Configurator.reconfigure(
-                jvm.java.net.URI(log4j.as_uri())
-            )
         else:
             options = os.environ.get("SPARK_SUBMIT_OPTS", "")
             os.environ["SPARK_SUBMIT_OPTS"] = (
@@ -87,8 +83,8 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         for key, value in (overwrite_conf or {}).items():
             conf.set(key, value)
-        context = SparkContext(conf=conf)
-        context.setLogLevel("ERROR")
+        with _quiet_jvm(SparkContext._jvm, log4j):
+            context = SparkContext(conf=conf)
         if not local:
             context.addPyFile(str(_zip_packages(folder / "femto_packages.zip")))
         return context
@@ -158,13 +154,39 @@ def _filtered_stderr():
         os.close(keep)
 
 
+@contextlib.contextmanager
+def _quiet_jvm(jvm, log4j: Path):
+    """Mute the JVM's stderr while a context starts, and log by our own rules from then on.
+
+    spark-submit has set up logging before this program started, and a starting context sets it up
+    again, so that its first lines cannot be had quiet in another way. log4j shares one open
+    stream between all configurations that name it alike: ours says `follow`, so the context's
+    gets a new stream, the muted one.
+    """
+    configurator = jvm.org.apache.logging.log4j.core.config.Configurator
+    rules = jvm.java.net.URI(log4j.as_uri())
+    system, stream = jvm.java.lang.System, jvm.java.lang.System.err
+    configurator.reconfigure(rules)
+    system.setErr(jvm.java.io.PrintStream(jvm.java.io.OutputStream.nullOutputStream()))
+    try:
+        yield
+    finally:
+        system.setErr(stream)
+        configurator.reconfigure(rules)
+
+
 def _why_no_spark(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "JAVA_GATEWAY_EXITED" in text:
         return "Spark does not start: install Java 17 or later, or set JAVA_HOME"
+    if "stopped SparkContext" in text:
+        return (
+            "Spark does not start: no master answers, or it does not let this job in: "
+            "check --master, and that both sides have the same spark.authenticate.secret"
+        )
     cause = getattr(error, "java_exception", None)
     if cause is not None:
-        text = f"{cause.getClass().getSimpleName()}: {cause.getMessage()}"
+        text = " ".join(f"{cause.getClass().getSimpleName()}: {cause.getMessage()}".split())
     return (
         f"Spark does not start ({text[:200]}): check --master, the cluster's address and its secret"
     )

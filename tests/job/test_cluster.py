@@ -1,0 +1,90 @@
+"""The job on a real standalone cluster: a master and two workers as processes."""
+
+import json
+from collections import defaultdict
+
+import pytest
+from job_tools import archives, command, free_port, picture, rows, save
+
+from femto_spark import session
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures, one of them wide enough to be shared, and their archives as made locally."""
+    here = tmp_path_factory.mktemp("pictures")
+    for i in range(12):
+        save(here / "in" / f"small {i}.png", picture(64, 64 + i, i))
+    save(here / "in" / "grey.tif", picture(50, 60, 77, channels=1))
+    save(here / "in" / "wide.png", picture(24, 6 * 1024, 99))
+    (here / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    done = command("--psnr", 36, "--cut-above", 0.1, "--input", here / "in", "--output",
+                   here / "local")  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    return here
+
+
+def tasks_by_executor(log_folder) -> dict[str, dict[str, int]]:
+    """From Spark's own event log: how many tasks each executor ended, by job description."""
+    described, counts = {}, defaultdict(lambda: defaultdict(int))
+    (log,) = log_folder.iterdir()
+    for line in log.read_text().splitlines():
+        event = json.loads(line)
+        if event["Event"] == "SparkListenerStageSubmitted":
+            described[event["Stage Info"]["Stage ID"]] = event["Properties"].get(
+                "spark.job.description"
+            )
+        elif event["Event"] == "SparkListenerTaskEnd":
+            assert event["Task End Reason"]["Reason"] == "Success"
+            executor = event["Task Info"]["Executor ID"]
+            counts[described[event["Stage ID"]]][executor] += 1
+    return counts
+
+
+@pytest.mark.parametrize("reader", ["auto", "driver"])
+def test_a_cluster_makes_the_same_archives(cluster, folder, reader):
+    log = folder / f"events {reader}"
+    log.mkdir()
+    done = cluster.submit(
+        "--psnr", 36, "--cut-above", 0.1, "--reader", reader,
+        "--input", folder / "in", "--output", folder / reader,
+        conf={
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": log.as_uri(),
+            "spark.eventLog.compress": "false",
+            "spark.eventLog.rolling.enabled": "false",
+        },
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ERROR" not in done.stderr and "Traceback" not in done.stderr
+    expected = archives(folder / "local")
+    assert len(expected) == 14
+    assert archives(folder / reader) == expected
+    local, table = rows(folder / "local"), rows(folder / reader)
+    for name, row in table.items():
+        for column in ("status", "archive", "archive_bytes", "psnr_db", "ssim", "error"):
+            assert row[column] == local[name][column]
+    counts = tasks_by_executor(log)
+    assert ("who sees the input" in counts) == (reader == "auto")
+    assert ("reading headers" in counts) == (reader == "auto")
+    wide = counts["tiles of wide.png"]
+    assert sum(wide.values()) > 1
+    used = {e for by_executor in counts.values() for e in by_executor}
+    assert used == {"0", "1"}
+    assert len(wide) == 2, "one huge picture is worked on by both workers"
+
+
+def test_no_master(tmp_path, monkeypatch, cluster):
+    save(tmp_path / "in" / "a.png", picture(8, 8, 1))
+    monkeypatch.setattr(cluster, "url", f"spark://127.0.0.1:{free_port()}")
+    monkeypatch.setitem(cluster.env, "SPARK_SUBMIT_OPTS", "-Dspark.rpc.askTimeout=1s")
+    failed = cluster.submit("--input", tmp_path / "in", "--output", tmp_path / "out")
+    last = [x for x in failed.stderr.splitlines() if x.startswith("compress.py")]
+    assert failed.returncode == 2
+    assert last and "no master answers" in last[0]
+    assert "\tat " not in failed.stderr
+
+
+def test_the_packages_travel_as_a_zip_that_does_not_change(tmp_path):
+    first = session._zip_packages(tmp_path / "1.zip").read_bytes()
+    assert session._zip_packages(tmp_path / "2.zip").read_bytes() == first

@@ -1,0 +1,233 @@
+"""The command line as people use it: exit statuses, messages, interruption."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyspark
+import pytest
+from job_tools import JOB, archives, assert_plain_error, command, environment, picture, rows, save
+
+import femto
+
+SPARK_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+
+
+def test_spark_submit_from_images_to_images_out(tmp_path):
+    pixels = picture(40, 50, 1)
+    save(tmp_path / "images" / "a b.png", pixels)
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "images" / "notes.txt").touch()
+    done = subprocess.run(
+        [SPARK_SUBMIT, JOB / "compress.py"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    output = tmp_path / "images_out"
+    assert archives(output) == {"a b.laff.gz": femto.encode(pixels, source="a b.png")}
+    table = rows(output)
+    assert table["a b.png"]["status"] == "done" and float(table["a b.png"]["psnr_db"]) > 20
+    assert table["broken.png"]["status"] == "failed"
+    assert "1 compressed, 0 unchanged, 1 failed; 1 other files ignored (.txt)" in done.stdout
+    assert "failed: broken.png: " in done.stdout
+    assert "data:image/webp" in (output / "report.html").read_text()
+    # Spark is quiet: what the JVM says before this program runs cannot be helped.
+    noise = [x for x in done.stderr.splitlines() if "INFO" in x or "ERROR" in x or "\tat " in x]
+    assert noise == []
+    # No part of a file is left, and no token of the job.
+    left = [p.name for p in output.rglob("*") if p.suffix == ".part" or "token" in p.name]
+    assert left == []
+
+
+BAD = {
+    "missing folder": (["--input", "nowhere"], ["nowhere", "--input"]),
+    "file as input": (["--input", "file"], ["file", "folder"]),
+    "empty folder": (["--input", "empty"], ["empty", "no pictures", "--input"]),
+    "only other files": (["--input", "texts"], ["texts", "no pictures"]),
+    "only sub-folders": (["--input", "deep"], ["deep", "--recursive"]),
+    "output is a file": (["--output", "file"], ["file", "--output"]),
+    "output below a file": (["--output", "file/out"], ["file/out", "--output"]),
+    "output not writable": (["--output", "/proc/femto_out"], ["/proc/femto_out", "--output"]),
+    "two targets": (["--quality", "3", "--ratio", "9"], ["--ratio", "not allowed with"]),
+    "quality 0": (["--quality", "0"], ["quality", "1", "100"]),
+    "quality 101": (["--quality", "101"], ["quality", "1", "100"]),
+    "quality nan": (["--quality", "nan"], ["quality"]),
+    "quality word": (["--quality", "best"], ["--quality", "best"]),
+    "ratio 1": (["--ratio", "1"], ["ratio", "more than 1"]),
+    "psnr 500": (["--psnr", "500"], ["psnr"]),
+    "unknown basis": (["--basis", "nosuch"], ["nosuch"]),
+    "unknown option": (["--fast"], ["--fast", "--help"]),
+    "stray word": (["pictures"], ["pictures", "--help"]),
+    "negative size": (["--cut-above", "-1"], ["--cut-above"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_done_is_said_in_one_line(case, tmp_path):
+    arguments, words = BAD[case]
+    save(tmp_path / "images" / "a.png", picture(8, 8, 1))
+    save(tmp_path / "deep" / "sub" / "a.png", picture(8, 8, 1))
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    assert_plain_error(command(*arguments, cwd=tmp_path), *words)
+    assert not (tmp_path / "images_out").exists() or not archives(tmp_path / "images_out")
+
+
+def test_no_pyspark(tmp_path):
+    save(tmp_path / "images" / "a.png", picture(8, 8, 1))
+    (tmp_path / "pyspark.py").write_text("raise ImportError('absent')")
+    failed = command(cwd=tmp_path, env=environment() | {"PYTHONPATH": str(tmp_path)})
+    assert_plain_error(failed, "pyspark", "pip install")
+
+
+def test_no_java(tmp_path):
+    save(tmp_path / "images" / "a.png", picture(8, 8, 1))
+    failed = command(cwd=tmp_path, env=environment() | {"JAVA_HOME": str(tmp_path)})
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+    assert "JAVA_HOME" in failed.stderr.splitlines()[-1]
+
+
+def start(folder: Path, *arguments) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, JOB / "compress.py", *arguments],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def until_some_are_done(process: subprocess.Popen, output: Path, count: int) -> None:
+    """Wait until a job has written `count` archives."""
+    while len(list(output.glob("*.laff.gz"))) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A folder with more pictures than are done in the blink of an eye."""
+    for i in range(60):
+        save(tmp_path / "images" / f"{i:02}.png", picture(192, 192, i))
+    return tmp_path
+
+
+def test_a_killed_job_goes_on_where_it_was(many):
+    output = many / "images_out"
+    process = start(many, "--no-report")
+    until_some_are_done(process, output, 3)
+    process.kill()
+    process.communicate()
+    made = {p.name: p.stat().st_ino for p in output.glob("*.laff.gz")}
+    assert 3 <= len(made) < 60, "the job was over before it could be killed"
+    (output / ".femto-left.part").write_bytes(b"half an archive")
+    again = command(cwd=many)
+    assert again.returncode == 0, again.stderr
+    table = rows(output)
+    assert len(table) == 60
+    for name, inode in made.items():
+        assert table[name.replace(".laff.gz", ".png")]["status"] == "skipped"
+        assert (output / name).stat().st_ino == inode
+    assert sum(r["status"] == "done" for r in table.values()) > 0
+    assert not list(output.rglob("*.part"))
+    for i in (0, 59):
+        assert (output / f"{i:02}.laff.gz").read_bytes() == femto.encode(
+            picture(192, 192, i), source=f"{i:02}.png"
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_job_says_so_in_one_line(many, number):
+    process = start(many)
+    until_some_are_done(process, many / "images_out", 1)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "compress.py: interrupted; the same command goes on where it was"
+    assert "Traceback" not in out
+
+
+def test_two_jobs_on_one_output(many):
+    process = start(many)
+    try:
+        until_some_are_done(process, many / "images_out", 1)
+        assert_plain_error(command(cwd=many), "images_out", "another job", "--output")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_decoders_that_crash_or_hang_cost_one_row(tmp_path):
+    """A copy of the program whose decoders crash and hang on some files."""
+    copy = tmp_path / "femto_job"
+    shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*"))
+    with open(copy / "femto" / "pictures.py", "a") as file:
+        file.write(
+            "\n_open = open_page\n"
+            "def open_page(source, page=0, *, name=None, gray=False):\n"
+            "    import ctypes, os\n"
+            "    if 'crash' in name: os.write(2, b'libpng error\\n'); ctypes.string_at(0)\n"
+            "    while 'hang' in name: pass\n"
+            "    return _open(source, page, name=name, gray=gray)\n"
+        )
+    limits = copy / "femto_spark" / "sandbox.py"
+    limits.write_text(limits.read_text().replace("BASE_SECONDS = 60", "BASE_SECONDS = 3"))
+    for name in ("crash.png", "good.png", "hang.png", "good too.png"):
+        save(tmp_path / "images" / name, picture(20, 20, 1))
+    done = command(program=copy / "compress.py", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    table = rows(tmp_path / "images_out")
+    assert {n: r["status"] for n, r in table.items()} == {
+        "crash.png": "failed", "good.png": "done", "hang.png": "failed", "good too.png": "done"
+    }  # fmt: skip
+    assert "SIGSEGV" in table["crash.png"]["error"]
+    assert "more than 3 s" in table["hang.png"]["error"]
+
+
+def test_a_full_disk(tmp_path):
+    output = tmp_path / "images_out"
+    output.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", output], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        noise = np.random.default_rng(1)
+        for i in range(4):
+            save(
+                tmp_path / "images" / f"{i}.png",
+                noise.integers(0, 255, (200, 200, 3), dtype=np.uint8),
+            )
+        failed = command("--quality", "95", cwd=tmp_path)
+        assert_plain_error(failed, "images_out", "No space left on device", "again")
+        for data in archives(output).values():
+            assert femto.decode(data).shape == (200, 200, 3)
+        assert not [p for p in output.rglob("*.part")]
+        subprocess.run(["mount", "-o", "remount,size=20m", output], check=True)
+        again = command("--quality", "95", cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert len(archives(output)) == 4
+    finally:
+        subprocess.run(["umount", output], check=True)
+
+
+def test_quiet(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = command("--quiet", cwd=tmp_path)
+    assert_plain_error(done, "broken.png", status=1)
+    assert done.stdout == ""
+
+
+def test_help_tells_the_exit_statuses():
+    done = command("--help")
+    assert done.returncode == 0
+    assert "exit status" in done.stdout and os.fspath("images_out") in done.stdout

@@ -1,0 +1,334 @@
+"""The job on a local SparkContext: the same archives as femto.encode, resuming, failures."""
+
+import base64
+import io
+import os
+
+import numpy as np
+import pytest
+from job_tools import archives, picture, save
+from PIL import Image
+
+import femto
+from femto_spark import job, plan, records
+from femto_spark.job import Job, Options
+from femto_spark.records import JobError
+
+
+@pytest.fixture
+def run(context, tmp_path):
+    """Run a job over tmp_path/in; gives its Outcome, with `parts`: tasks by description."""
+
+    def run(**changes):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        options = Options(
+            **{"input": tmp_path / "in", "output": tmp_path / "out", "quiet": True} | changes
+        )
+        one = Job(options, lambda: context)
+        parts = {}
+        spread = one._spread
+
+        def counting(function, groups, description):
+            parts.setdefault(description, []).append(len(groups))
+            return spread(function, groups, description)
+
+        one._spread = counting
+        outcome = one.run()
+        outcome.parts = parts
+        return outcome
+
+    run.input, run.output = tmp_path / "in", tmp_path / "out"
+    return run
+
+
+def statuses(outcome) -> dict[str, str]:
+    return {r["picture"]: r["status"] for r in outcome.rows}
+
+
+def never():
+    raise AssertionError("Spark was started although there is nothing to do")
+
+
+def test_archives_are_those_of_femto_encode(run):
+    colour, grey = picture(60, 70, 1), picture(33, 41, 2, channels=1)
+    save(run.input / "sp ace ü.png", colour, icc_profile=b"not a real profile")
+    save(run.input / "grey.tif", grey)
+    outcome = run()
+    assert statuses(outcome) == {"sp ace ü.png": "done", "grey.tif": "done"}
+    made = archives(run.output)
+    assert made["grey.laff.gz"] == femto.encode(grey, source="grey.tif")
+    info = femto.info(made["sp ace ü.laff.gz"])
+    assert info["source"] == "sp ace ü.png"
+    assert made["sp ace ü.laff.gz"] == femto.encode(colour, source="sp ace ü.png", icc=info["icc"])
+    # The figures of the report are those of the archive on disk.
+    row = next(r for r in outcome.rows if r["picture"] == "grey.tif")
+    error = femto.decode(made["grey.laff.gz"]).astype(float) - grey
+    assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+    assert row["archive_bytes"] == len(made["grey.laff.gz"])
+    assert row["raw_bytes"] == grey.size
+
+
+@pytest.mark.parametrize("target", [{"quality": 40}, {"ratio": 14}, {"psnr": 33}])
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_a_large_picture_is_shared_and_gives_the_same_bytes(run, target, reader, monkeypatch):
+    wide = picture(24, 3 * 1024 + 100, 4)
+    save(run.input / "wide.png", wide)
+    monkeypatch.setattr(job, "FED_BYTES", 4 * 200_000)  # so that the driver feeds in portions
+    outcome = run(target=target, cut_above=0.01, reader=reader)
+    (row,) = outcome.rows
+    assert row["status"] == "done", row["error"]
+    rounds = outcome.parts["tiles of wide.png"]
+    assert sum(rounds) > 1 and max(rounds) > 1
+    data = archives(run.output)["wide.laff.gz"]
+    assert data == femto.encode(wide, source="wide.png", **target)
+    error = femto.decode(data).astype(float) - wide
+    assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+    crop = Image.open(io.BytesIO(base64.b64decode(row["visual"]["decoded"])))
+    assert crop.size == (plan_crop(), 24)
+
+
+def plan_crop() -> int:
+    from femto_spark.measure import CROP
+
+    return CROP
+
+
+def test_feeding_gives_the_same_archives(run):
+    save(run.input / "a.png", picture(50, 40, 1))
+    save(run.input / "grey.png", picture(50, 40, 2, channels=1))
+    pages = [Image.fromarray(picture(30, 30 + i, i)) for i in range(3)]
+    pages[0].save(run.input / "scan.tif", save_all=True, append_images=pages[1:])
+    run(reader="workers")
+    direct = archives(run.output)
+    assert sorted(direct) == [
+        "a.laff.gz", "grey.laff.gz", "scan.page-0001.laff.gz", "scan.page-0002.laff.gz",
+        "scan.page-0003.laff.gz",
+    ]  # fmt: skip
+    run(reader="driver", output=run.output.parent / "fed")
+    assert archives(run.output.parent / "fed") == direct
+    second = femto.info(direct["scan.page-0002.laff.gz"])
+    assert (second["width"], second["metadata"]) == (31, {"page": 2, "pages": 3})
+
+
+def test_a_second_run_does_only_what_is_missing_or_changed(run, context):
+    for i in range(4):
+        save(run.input / f"{i}.png", picture(20, 20 + i, i))
+    first = run()
+    kept = {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")}
+    again = Job(Options(run.input, run.output, quiet=True), never).run()
+    assert set(statuses(again).values()) == {"skipped"}
+    facts = ("psnr", "ssim", "archive_bytes", "visual", "seconds")
+    by_name = {r["picture"]: r for r in first.rows}
+    for row in again.rows:
+        assert {f: row[f] for f in facts} == {f: by_name[row["picture"]][f] for f in facts}
+    (run.output / "0.laff.gz").unlink()
+    (run.output / "1.laff.gz").write_bytes(b"cut short")
+    save(run.input / "2.png", picture(20, 25, 9))
+    third = run()
+    assert statuses(third) == {
+        "0.png": "done", "1.png": "done", "2.png": "done", "3.png": "skipped"
+    }  # fmt: skip
+    assert (run.output / "3.laff.gz").stat().st_ino == kept["3.laff.gz"]
+    assert femto.info(run.output / "2.laff.gz")["width"] == 25
+
+
+def test_touching_a_picture_or_changing_settings_does_it_again(run):
+    path = save(run.input / "a.png", picture(20, 20, 1))
+    assert statuses(run()) == {"a.png": "done"}
+    assert statuses(run(target={"quality": 30})) == {"a.png": "done"}
+    assert statuses(run(target={"quality": 30}, gray=True)) == {"a.png": "done"}
+    assert femto.info(run.output / "a.laff.gz")["mode"] == "L"
+    assert statuses(run(target={"quality": 30}, gray=True)) == {"a.png": "skipped"}
+    os.utime(path, ns=(1, 1))
+    assert statuses(run(target={"quality": 30}, gray=True)) == {"a.png": "done"}
+    assert statuses(run(target={"quality": 30}, gray=True, overwrite=True)) == {"a.png": "done"}
+
+
+def test_another_basis_of_the_same_name_does_it_again(run, monkeypatch):
+    save(run.input / "a.png", picture(20, 20, 1))
+    run()
+
+    class Other:
+        name, sha256 = "photo", "another"
+
+    monkeypatch.setattr(job, "load_basis", lambda name: Other)
+    assert statuses(run()) == {"a.png": "done"}
+
+
+def test_a_rival_added_later_takes_nothing_away(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    run()
+    before = (run.output / "a.laff.gz").stat().st_ino
+    save(run.input / "a.tif", picture(20, 24, 2))
+    assert statuses(run()) == {"a.png": "skipped", "a.tif": "done"}
+    assert (run.output / "a.laff.gz").stat().st_ino == before
+    assert femto.info(run.output / "a.tif.laff.gz")["width"] == 24
+    # In a folder of its own both keep their full names, whatever is done first.
+    run(output=run.output.parent / "new")
+    assert sorted(archives(run.output.parent / "new")) == ["a.png.laff.gz", "a.tif.laff.gz"]
+
+
+def test_a_file_of_other_origin_is_not_replaced(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    run.output.mkdir()
+    mine = run.output / "a.laff.gz"
+    mine.write_bytes(b"my own file")
+    outcome = run()
+    assert statuses(outcome) == {"a.png": "failed"}
+    assert "--overwrite" in outcome.rows[0]["error"]
+    assert mine.read_bytes() == b"my own file"
+    assert statuses(run(overwrite=True)) == {"a.png": "done"}
+
+
+def test_forgotten_records_are_no_obstacle(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    run()
+    for path in (run.output / records.STATE_FOLDER).iterdir():
+        path.unlink()
+    assert statuses(run()) == {"a.png": "done"}
+
+
+def test_sub_folders_are_mirrored(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    save(run.input / "x y" / "ü" / "a.png", picture(20, 22, 2))
+    assert list(archives(run.output)) == [] and statuses(run()) == {"a.png": "done"}
+    run(recursive=True)
+    assert sorted(archives(run.output)) == ["a.laff.gz", "x y/ü/a.laff.gz"]
+
+
+def test_output_inside_input_and_beside_the_pictures(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    run(output=run.input, recursive=True)
+    outcome = run(output=run.input, recursive=True)
+    assert statuses(outcome) == {"a.png": "skipped"}
+    assert (run.input / "a.laff.gz").exists()
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_bad_pictures_fail_alone(run, reader):
+    good = save(run.input / "good.png", picture(40, 40, 1))
+    (run.input / "cut.png").write_bytes(good.read_bytes()[:-700])
+    (run.input / "zero.png").touch()
+    (run.input / "text.jpg").write_bytes(b"this is no picture")
+    (run.input / "notes.txt").touch()
+    outcome = run(reader=reader)
+    assert statuses(outcome) == {
+        "good.png": "done", "cut.png": "failed", "zero.png": "failed", "text.jpg": "failed"
+    }  # fmt: skip
+    assert outcome.ignored == ["notes.txt"]
+    for row in outcome.rows:
+        if row["status"] == "failed":
+            assert row["error"] and "\n" not in row["error"]
+    assert "empty" in next(r["error"] for r in outcome.rows if r["picture"] == "zero.png")
+    assert list(archives(run.output)) == ["good.laff.gz"]
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_a_large_bad_picture_fails_alone(run, reader):
+    path = save(run.input / "wide.png", picture(24, 2200, 1))
+    path.write_bytes(path.read_bytes()[:-9000])
+    save(run.input / "good.png", picture(24, 24, 1))
+    outcome = run(cut_above=0.01, reader=reader)
+    assert statuses(outcome) == {"wide.png": "failed", "good.png": "done"}
+
+
+def test_a_picture_larger_than_the_limit(run):
+    import struct
+    import zlib
+
+    header = struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    data += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT"
+    data += struct.pack(">I", zlib.crc32(b"IDAT"))
+    run.input.mkdir()
+    (run.input / "huge.png").write_bytes(data)
+    outcome = run()
+    assert statuses(outcome) == {"huge.png": "failed"}
+    assert "pixels" in outcome.rows[0]["error"]
+
+
+def test_a_task_that_dies_costs_only_its_picture(run, monkeypatch):
+    for i in range(6):
+        save(run.input / f"{i}.png", picture(20, 20, i))
+    original = job.tasks.compress_pictures
+    monkeypatch.setattr(job.tasks, "compress_pictures", dying(original))
+    outcome = run()
+    assert [n for n, s in statuses(outcome).items() if s == "failed"] == ["3.png"]
+    assert "lack of memory" in next(r["error"] for r in outcome.rows if r["error"])
+    assert len(archives(run.output)) == 5
+
+
+def dying(original):
+    """A task function whose process is killed when it meets 3.png."""
+
+    def compress(settings, groups):
+        groups = list(groups)
+        if any(item.picture.source.name == "3.png" for items in groups for item in items):
+            os.kill(os.getpid(), 9)
+        return original(settings, iter(groups))
+
+    return compress
+
+
+def test_a_fault_in_a_task_is_told_as_such(run, monkeypatch):
+    save(run.input / "a.png", picture(20, 20, 1))
+
+    def faulty(settings, groups):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(job.tasks, "compress_pictures", faulty)
+    outcome = run()
+    assert "RuntimeError: a fault" in outcome.rows[0]["error"]
+
+
+def test_workers_that_do_not_see_the_folders_are_fed(run, monkeypatch):
+    save(run.input / "a.png", picture(20, 20, 1))
+    save(run.input / "wide.png", picture(24, 2200, 4))
+    monkeypatch.setattr(job.tasks, "compress_pictures", blind(job.tasks.compress_pictures))
+    monkeypatch.setattr(job.tasks, "code_chunks", blind(job.tasks.code_chunks))
+    monkeypatch.setattr(job.tasks, "measure_chunks", blind(job.tasks.measure_chunks))
+    outcome = run(cut_above=0.01)
+    assert statuses(outcome) == {"a.png": "done", "wide.png": "done"}
+    assert archives(run.output)["a.laff.gz"] == femto.encode(picture(20, 20, 1), source="a.png")
+    with pytest.raises(JobError, match="--reader driver"):
+        run(reader="workers", overwrite=True)
+
+
+def blind(original):
+    """A task function in an executor that does not see the output folder."""
+
+    def elsewhere(settings, *arguments):
+        from dataclasses import replace
+
+        return original(replace(settings, output="/nowhere", input="/nowhere"), *arguments)
+
+    return elsewhere
+
+
+def test_a_full_disk_stops_the_job(run, monkeypatch):
+    for i in range(3):
+        save(run.input / f"{i}.png", picture(20, 20, i))
+
+    def full(settings, record, data):
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr(job.tasks, "save", full)
+    with pytest.raises(JobError, match=r"No space left on device.*run the same command again"):
+        run(reader="driver")
+    assert archives(run.output) == {}
+
+
+def test_only_some_pictures_are_shown(run, monkeypatch):
+    monkeypatch.setattr(plan, "SHOWN", 3)
+    for i in range(8):
+        save(run.input / f"{i}.png", picture(20, 20, i))
+    outcome = run()
+    assert sum(bool(r["visual"]) for r in outcome.rows) == 3
+
+
+def test_without_a_report_nothing_is_measured(run):
+    save(run.input / "a.png", picture(20, 20, 1))
+    outcome = run(report=False)
+    assert outcome.rows[0]["psnr"] is None
+    assert sorted(p.name for p in run.output.iterdir()) == [records.STATE_FOLDER, "a.laff.gz"]

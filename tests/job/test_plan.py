@@ -1,0 +1,121 @@
+"""Which files are pictures, what their archives are called, how work is cut."""
+
+import os
+
+import pytest
+
+from femto.codec import tile_grid
+from femto_spark import plan
+from femto_spark.plan import Picture, Source
+
+
+def sized(name: str, pixels: int) -> Picture:
+    return Picture(Source(name, 1, 1), 0, 1, pixels, 1, 3, 8, name + plan.SUFFIX, name)
+
+
+def bases(*names, kept=(), taken=(), pages=None):
+    return plan.name_bases({n: (pages or {}).get(n, [0]) for n in names}, dict(kept), taken)
+
+
+def test_a_picture_keeps_its_stem():
+    assert bases("a.png", "b c.tif", "sub/ä.jpg") == {
+        "a.png": "a",
+        "b c.tif": "b c",
+        "sub/ä.jpg": "sub/ä",
+    }
+
+
+def test_equal_stems_keep_their_full_names():
+    names = bases("a.png", "a.tif", "sub/a.png", "b.png")
+    assert names == {"a.png": "a.png", "a.tif": "a.tif", "sub/a.png": "sub/a", "b.png": "b"}
+
+
+@pytest.mark.parametrize("other", ["A.tif", "A\u0308.tif"])
+def test_stems_that_some_file_systems_take_for_one_do_not_meet(other):
+    mine = "a.png" if other == "A.tif" else "\u00e4.png"
+    assert bases(mine, other) == {mine: mine, other: other}
+
+
+def test_a_name_once_given_stays_when_a_rival_is_added():
+    assert bases("a.png", "a.tif", kept={"a.png": "a"}) == {"a.png": "a", "a.tif": "a.tif"}
+    assert bases("a.png", "a.tif", kept={"a.png": "a.png", "a.tif": "a.tif"})["a.png"] == "a.png"
+    # and when its rivals are gone
+    assert bases("a.png", kept={"a.png": "a.png"}) == {"a.png": "a.png"}
+
+
+def test_the_archive_of_a_picture_that_is_gone_is_not_taken():
+    assert bases("a.tif", taken=["a.laff.gz"]) == {"a.tif": "a.tif"}
+
+
+def test_a_full_name_pushes_away_a_stem_that_equals_it():
+    names = bases("a.png", "a.tif", "a.tif.png")
+    assert len(set(names.values())) == 3
+    assert names["a.tif.png"] == "a.tif.png"
+
+
+def test_pages_get_numbers_and_do_not_meet_other_files():
+    pages = {"scan.tif": [0, 1]}
+    names = bases("scan.tif", "scan.page-0002.png", pages=pages)
+    archives = [plan.archive_name(names["scan.tif"], p, 2) for p in (0, 1)]
+    archives.append(plan.archive_name(names["scan.page-0002.png"], 0, 1))
+    assert len(set(archives)) == 3
+    assert plan.archive_name("scan", 1, 3) == "scan.page-0002.laff.gz"
+
+
+def test_naming_does_not_depend_on_the_order_of_the_files():
+    files = ["a.tif.png", "a.png", "a.tif", "b.png", "B.PNG"]
+    assert bases(*files) == bases(*reversed(files))
+
+
+def test_find(tmp_path):
+    for name in ("b.PNG", "a.tif", ".hidden.png", "notes.txt", "sub/c.jpg", "out/d.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    flat = plan.find_pictures(tmp_path, {".png", ".tif", ".jpg"}, recursive=False)
+    assert [s.name for s in flat.sources] == ["a.tif", "b.PNG"]
+    assert flat.ignored == ["notes.txt"]
+    assert [name for name, _ in flat.failed] == ["empty.png", "gone.png", "pipe.png"]
+    deep = plan.find_pictures(
+        tmp_path, {".png", ".tif", ".jpg"}, recursive=True, skip=tmp_path / "out"
+    )
+    assert [s.name for s in deep.sources] == ["a.tif", "b.PNG", "sub/c.jpg"]
+
+
+def test_largest_first_and_small_ones_together():
+    pictures = [sized(f"small{i}", 4_000) for i in range(5_000)]
+    pictures += [sized("large", 3_000_000), sized("larger", 5_000_000)]
+    groups = plan.group(pictures, cores=4)
+    assert [p.source.name for p in groups[0]] == ["larger"]
+    assert [p.source.name for p in groups[1]] == ["large"]
+    assert len(groups) < 200
+    assert sum(map(len, groups)) == len(pictures)
+    assert max(sum(p.cost for p in g) for g in groups[2:]) <= plan.TASK_PIXELS
+
+
+def test_what_is_cut_follows_the_cores():
+    one = [sized("one", 12_000_000)]
+    assert one[0].pixels > plan.cut_limit(one, 8, None)
+    many = one * 100
+    assert one[0].pixels <= plan.cut_limit(many, 8, None)
+    assert plan.cut_limit(many, 8, 0.5) == 500_000
+    assert plan.cut_limit([sized("s", 10)], 8, None) == plan.MIN_CUT_PIXELS
+
+
+def test_tiles_are_grouped_along_their_rows():
+    tiles = tile_grid(5000, 9000)
+    groups = plan.group_tiles(tiles, cores=2)
+    assert [t for g in groups for t in g] == tiles
+    for group in groups:
+        assert len({t.y for t in group}) == 1
+        assert sum(t.height * t.width for t in group) <= max(plan.TASK_PIXELS, 1 << 20)
+
+
+def test_names_fit_on_a_line():
+    assert plan.printable("a b ü.png") == "a b ü.png"
+    assert "\n" not in plan.printable("a\nb")
+    assert plan.printable(os.fsdecode(b"\xff.png")).isprintable()

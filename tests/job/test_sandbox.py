@@ -1,0 +1,172 @@
+"""Decoders that crash, hang, print or ask for too much memory, behind the sandbox."""
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from job_tools import JOB, picture, save
+
+from femto_spark import sandbox
+from femto_spark.sandbox import Sandbox, UnreadablePicture
+
+DECODERS = '''
+"""Stands in for femto.pictures: does what a file's name says."""
+import os, signal, sys, time
+from dataclasses import dataclass
+import numpy as np
+from . import LaffError
+
+@dataclass
+class PageInfo:
+    page: int = 0
+    width: int = 5
+    height: int = 4
+    channels: int = 3
+    bits: int = 8
+    error: str = None
+
+class Reader:
+    shape, dtype, icc = (4, 5, 3), np.uint8, b"profile"
+    def __exit__(self, *_): pass
+    def __enter__(self): return self
+    def __getitem__(self, window):
+        return np.full(self.shape, 7, np.uint8)[window]
+
+def probe(source, *, name):
+    if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); time.sleep(1e6)
+    if "bomb" in name: np.ones(1 << 33, np.uint8)
+    if "print" in name: os.write(1, b"libtiff: warning\\n"); os.write(2, b"libpng: error\\n")
+    if "raise" in name: raise RuntimeError("two\\nlines")
+    if "refuse" in name: raise LaffError(name + ": is not wanted; take another")
+    if "exit" in name: os._exit(0)
+    return [PageInfo()]
+
+def open_page(source, page, *, name, gray): return Reader()
+'''
+
+
+@pytest.fixture
+def strange(tmp_path):
+    """A sandbox whose decoders misbehave on demand."""
+    package = tmp_path / "femto"
+    package.mkdir()
+    (package / "__init__.py").write_text("class LaffError(ValueError): pass\n")
+    (package / "pictures.py").write_text(DECODERS)
+    shutil.copytree(JOB / "femto_spark", tmp_path / "femto_spark")
+    (tmp_path / "a.png").write_bytes(b"x")
+    with_limits = Sandbox(base_seconds=2, base_memory=1 << 30, search_path=[str(tmp_path)])
+    yield with_limits
+    with_limits.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("crash.png", r"its decoder crashed \(SIGSEGV\): the file is damaged"),
+        ("hang.png", "its decoder took more than 2 s and was stopped"),
+        ("bomb.png", "more memory than a picture of its size"),
+        ("raise.png", r"cannot be read \(RuntimeError: two lines\)"),
+        ("refuse.png", "^is not wanted; take another$"),
+        ("exit.png", "ended without an answer"),
+    ],
+)
+def test_a_bad_file_is_a_reason_and_the_next_one_is_read(strange, name, reason):
+    with pytest.raises(UnreadablePicture, match=reason) as caught:
+        strange.probe("unused", name=name)
+    assert "\n" not in str(caught.value)
+    assert strange.probe("unused", name="good.png")[0]["width"] == 5
+
+
+def test_what_decoders_print_disturbs_nobody(strange, capfd):
+    assert strange.probe("unused", name="print.png")[0]["height"] == 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_windows_and_profile(strange, tmp_path):
+    page = strange.open(str(tmp_path / "a.png"), name="a", page=0, gray=False, pixels=20)
+    assert (page.shape, page.dtype, page.icc) == ((4, 5, 3), np.uint8, b"profile")
+    assert page[1:3, 0:2].shape == (2, 2, 3)
+    assert page.read().tolist() == np.full((4, 5, 3), 7).tolist()
+
+
+def test_real_pictures_by_path_and_by_bytes(tmp_path):
+    pixels = picture(30, 40, 1)
+    path = save(tmp_path / "a.png", pixels)
+    reader = Sandbox()
+    try:
+        assert reader.probe(str(path), name="a.png") == reader.probe(
+            None, path.read_bytes(), name="a.png"
+        )
+        by_path = reader.open(str(path), name="a.png", page=0, gray=False, pixels=1200)
+        assert np.array_equal(by_path.read(), pixels)
+        # The same path with other pixels is another picture.
+        save(path, picture(20, 40, 2))
+        again = reader.open(str(path), name="a.png", page=0, gray=False, pixels=800)
+        assert again.shape == (20, 40, 3)
+        by_bytes = reader.open(None, path.read_bytes(), name="a.png", page=0, gray=True, pixels=800)
+        assert by_bytes.read().shape == (20, 40)
+        path.unlink()
+        with pytest.raises(UnreadablePicture, match="No such file"):
+            reader.open(str(path), name="a.png", page=0, gray=False, pixels=1200)
+    finally:
+        reader.close()
+
+
+def test_a_file_that_this_user_may_not_read(monkeypatch):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o755)
+        path = save(folder / "secret.png", picture(8, 8, 1))
+        path.chmod(0o000)
+        if os.getuid() == 0:  # root reads everything: let another user try
+            monkeypatch.setattr(
+                sandbox.subprocess, "Popen", functools.partial(subprocess.Popen, user=65534)
+            )
+        reader = Sandbox()
+        try:
+            with pytest.raises(UnreadablePicture, match="Permission denied"):
+                reader.probe(str(path), name="secret.png")
+        finally:
+            reader.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_hostile_files_never_end_it():
+    data = Path(os.environ.get("FEMTO_DATA", JOB.parent.parent / "shared" / "data"), "hostile")
+    if not data.is_dir():
+        pytest.skip(f"{data} is absent: set FEMTO_DATA to the data folder")
+    reader = Sandbox()
+    try:
+        for path in sorted(data.iterdir()):
+            try:
+                for page in reader.probe(str(path), name=path.name):
+                    if page["error"] is None:
+                        reader.open(
+                            str(path),
+                            name=path.name,
+                            page=page["page"],
+                            gray=False,
+                            pixels=page["width"] * page["height"],
+                        ).read()
+            except UnreadablePicture as error:
+                assert str(error) and "\n" not in str(error)
+        assert reader.probe(None, _png(), name="a.png")[0]["width"] == 9
+    finally:
+        reader.close()
+
+
+def _png() -> bytes:
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(picture(9, 9, 1)).save(out, "PNG")
+    return out.getvalue()
