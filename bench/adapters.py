@@ -201,7 +201,7 @@ _MAKERS = {
     ),
     "jp2": lambda: Jpeg2000(
         "jp2",
-        (26.0, 28.5, 31.0, 33.0, 35.0, 37.0, 39.0, 42.0, 45.0, 48.0),
+        (26.0, 28.5, 31.0, 33.0, 35.0, 37.0, 39.0, 42.0, 45.0, 48.0, 51.0, 54.0),
         37.0,
         f"{imagecodecs.jpeg2k_version()}, imagecodecs {imagecodecs.__version__}",
         "9/7, colour transform on, PSNR targets",

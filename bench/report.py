@@ -37,9 +37,15 @@ def label(results, metric):
     return "PSNR" if grey and metric == "psnr_rgb" else LABELS[metric]
 
 
+def measured(results):
+    """Codecs with at least one point; the others are only among the failures."""
+    found = {row["codec"] for row in results["rows"]}
+    return [codec for codec in results["codecs"] if codec in found]
+
+
 def curves(results, metric):
     """{codec: {picture: [(bpp, value), …]}} of all points where the metric was measured."""
-    found = {codec: {} for codec in results["codecs"]}
+    found = {codec: {} for codec in measured(results)}
     for row in results["rows"]:
         if row.get(metric) is not None:
             points = found[row["codec"]].setdefault(row["picture"], [])
@@ -81,7 +87,7 @@ def bd_table(results, anchor, low=None, high=None):
     """Mean BD-rate of every codec against the anchor, one column per metric."""
     metrics = metrics_of(results)
     rows = []
-    for codec in results["codecs"]:
+    for codec in measured(results):
         if codec != anchor:
             means = (mean_bd_rate(results, metric, anchor, codec, low, high) for metric in metrics)
             rows.append([codec, *(_percent(*mean, len(results["pictures"])) for mean in means)])
@@ -90,7 +96,7 @@ def bd_table(results, anchor, low=None, high=None):
 
 def pair_table(results, metric, low=None, high=None):
     """Mean BD-rate of every codec (row) against every other (column) in one metric."""
-    codecs = list(results["codecs"])
+    codecs = measured(results)
     rows = []
     for codec in codecs:
         cells = []
@@ -104,7 +110,7 @@ def pair_table(results, metric, low=None, high=None):
 def worst_table(results, anchor, low, high):
     """The picture where each codec does worst against the anchor in PSNR over [low, high] dB."""
     rows = []
-    for codec in results["codecs"]:
+    for codec in measured(results):
         if codec == anchor:
             continue
         limits = {"low": low, "high": high}
@@ -159,7 +165,7 @@ def text(results, *, anchor="jpeg420", low=None, high=None, ratio=None):
         f"## {results['folder']}: {count} pictures, {megapixels:.1f} MP",
         f"Measured {made['date']} on {made['cpu']}.",
     ]
-    if anchor in results["codecs"]:
+    if anchor in measured(results):
         parts += [
             f"Mean BD-rate in % against {anchor}{within} (negative: smaller files):",
             bd_table(results, anchor, low, high),
