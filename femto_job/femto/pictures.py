@@ -44,8 +44,9 @@ SEGMENT_CACHE_BYTES = 128 << 20
 
 # The most raw bytes that one byte of a file can stand for, so that a header that promises more
 # than the file can hold is refused before anything is allocated. Deflate and PackBits have exact
-# bounds; the others are generous. Formats that are not named here have no bound.
-_EXPANSION = {"BMP": 256, "PNG": 1100, "JPEG": 8192}
+# bounds; the others are generous (WebP has none, but no photograph comes near). What is not named
+# here is not checked.
+_EXPANSION = {"BMP": 256, "PNG": 1100, "JPEG": 8192, "WEBP": 8192}
 _TIFF_EXPANSION = {
     5: 4096,  # LZW
     6: 8192,  # JPEG, old style
@@ -412,7 +413,8 @@ def _check_size(name: str, width: int, height: int, *, whole: bool):
 
 
 def _check_promise(name: str, raw_nbytes: int, file_nbytes: int, expansion: int):
-    if raw_nbytes > file_nbytes * expansion + 65536:
+    # Small blank pictures can be a few bytes in any format, and do no harm.
+    if raw_nbytes > file_nbytes * expansion + (1 << 24):
         raise LaffError(
             f"{name}: its header promises more pixels than {file_nbytes} bytes can hold; "
             "the file is damaged or cut short: copy it again"
@@ -631,6 +633,9 @@ class _RawPlan(_Plan):
 
 # None, LZW, JPEG, deflate and PackBits: their decoders never print.
 _SILENT_COMPRESSIONS = frozenset((1, 5, 7, 8, 32773, 32946))
+
+# Strips and tiles of these (JPEG, JPEG 2000, PNG, WebP) are pictures with headers of their own.
+_CODESTREAM_COMPRESSIONS = frozenset((7, 33003, 33004, 33005, 34712, 34933, 50001))
 
 _PHOTOMETRIC_REFUSED = {
     4: "a transparency mask",
@@ -871,14 +876,18 @@ class _TiffPlan(_Plan):
             return pixels
 
     def _check_codestream(self, data: bytes):
-        """Refuse a JPEG 2000 tile that is larger than the page says, before it is decoded."""
-        if int(self._page.compression) in (33003, 33004, 33005, 34712):
-            at = data.find(b"\xff\x51", 0, 4096)
-            if at >= 0 and len(data) >= at + 22:
-                x1, y1, x0, y0 = struct.unpack(">4I", data[at + 6 : at + 22])
+        """Refuse a strip or tile that is a larger picture than the page says, before decoding."""
+        if int(self._page.compression) in _CODESTREAM_COMPRESSIONS:
+            from PIL import Image
+
+            # What Pillow cannot tell (12-bit JPEG, JPEG without its header) is left to the decoder.
+            with contextlib.suppress(OSError, SyntaxError), Image.open(io.BytesIO(data)) as image:
                 tall, wide = self._segment
-                if x1 - x0 > wide or y1 - y0 > tall:
-                    raise ValueError("a JPEG 2000 tile is larger than the page says")
+                if image.width > wide or image.height > tall:
+                    raise LaffError(
+                        f"{self._source.name}: a strip or tile holds {image.width} x "
+                        f"{image.height} pixels where {wide} x {tall} fit; save it again"
+                    )
 
     def _stored(self, y0, y1, x0, x1) -> np.ndarray:
         """The window's samples as the file stores them: (h, w, samples), uint8 or uint16."""
@@ -964,8 +973,11 @@ def _tiff_plans(source: _Source, only: int | None) -> list["_TiffPlan | PageInfo
     # The file stays open until a plan is closed.
     tif = tifffile.TiffFile(source.open() if source.path is None else source.path)
     try:
-        pages = []
+        pages, offsets = [], set()
         for page in tif.pages:
+            if page.offset in offsets:
+                raise LaffError(f"{source.name}: its list of pages has no end; save it again")
+            offsets.add(page.offset)
             if len(pages) >= MAX_PAGES:
                 raise LaffError(f"{source.name}: more than {MAX_PAGES} pages; split the file")
             pages.append(page)

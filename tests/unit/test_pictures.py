@@ -626,6 +626,29 @@ def test_header_that_promises_too_much_allocates_nothing():
     refusal(grown)
 
 
+def test_a_few_bytes_cannot_be_a_huge_webp():
+    blank = saved(Image.new("RGB", (9000, 9000)), "WEBP", lossless=True, quality=0, method=0)
+    assert len(blank) < 1000
+    assert "promises more" in refusal(blank, "x.webp")
+    assert read(saved(Image.new("RGB", (900, 900)), "WEBP")).shape == (900, 900, 3)
+
+
+def test_pages_that_go_round_in_circles():
+    data = raw_tiff(5, 5, 8, b"\0" * 25)
+    first = data[4:8]
+    assert data.endswith(b"\0\0\0\0")
+    assert "no end" in refusal(data[:-4] + first)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "png", "webp"])
+def test_a_tile_larger_than_its_place_is_not_decoded(compression):
+    data = tiff(RGB8, photometric="rgb", compression=compression)
+    height = struct.pack("<HHII", 257, 4, 1, HEIGHT)
+    assert data.count(height) == 1
+    lower = data.replace(height, height[:8] + struct.pack("<I", 20))
+    assert f"holds {WIDTH} x {HEIGHT} pixels where {WIDTH} x 20 fit" in refusal(lower)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
 def test_files_cut_short_are_refused(kind):
     data = saved(Image.fromarray(RGB8), kind)
