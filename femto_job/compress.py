@@ -103,7 +103,7 @@ def run(options: argparse.Namespace, get_context) -> int:
         if (value := getattr(options, name)) is not None
     }
     try:
-        StepSearch(**target, bits=8, raw_nbytes=3, samples=3)
+        StepSearch(**target, bits=8, raw_nbytes=3, samples=3).first()
         load_basis(options.basis)
     except LaffError as error:
         raise JobError(str(error)) from None

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from femto import LaffError, codec
-from femto.bases import load_basis
+from femto.bases import DEFAULT, load_basis
+from femto.target import DEFAULT_QUALITY
 
 from . import measure, plan, report, session, tasks
 from .plan import Picture, Source, printable
@@ -144,14 +145,19 @@ class Job:
             basis_sha256 = load_basis(options.basis).sha256
         except LaffError as error:
             raise JobError(str(error)) from None
-        wanted = {"target": options.target, "gray": options.gray, "basis": basis_sha256}
+        target = options.target or {"quality": DEFAULT_QUALITY}
+        wanted = {
+            "target": {k: float(v) for k, v in target.items()},
+            "gray": options.gray,
+            "basis": basis_sha256,
+        }
         self.settings = tasks.Settings(
             input=str(options.input.resolve()),
             output=str(options.output.resolve()),
             target=options.target,
             gray=options.gray,
             basis=options.basis,
-            basis_file=Path(options.basis).name if Path(options.basis).is_file() else None,
+            basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
             measure=options.report,
             run=uuid.uuid4().hex[:12],
             fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
@@ -161,10 +167,11 @@ class Job:
             history[record["picture"]].append(record)
         new = []
         for source in sources:
-            unchanged = self._unchanged(source, history[source.name])
-            for record in unchanged:
-                self._add_row("skipped", record)
-            if not unchanged:
+            current = [r for r in history[source.name] if self._is_current(r, source)]
+            if current and len(current) == current[0]["pages"]:
+                for record in current:
+                    self._add_row("skipped", record)
+            else:
                 new.append(source)
         if not new:
             return
@@ -175,24 +182,18 @@ class Job:
         finally:
             self.settings.token.unlink(missing_ok=True)
 
-    def _unchanged(self, source: Source, records: list[dict]) -> list[dict]:
-        """The records of a file that needs nothing done, all its pages; else an empty list."""
-        if self.options.overwrite or not records or len(records) != records[0]["pages"]:
-            return []
-        for record in records:
-            if (record["source_bytes"], record["source_mtime_ns"], record["settings"]) != (
-                source.nbytes,
-                source.mtime_ns,
-                self.settings.fingerprint,
-            ):
-                return []
-            try:
-                status = os.stat(self.options.output / record["archive"])
-            except OSError:
-                return []
-            if status.st_size != record["archive_bytes"]:
-                return []
-        return records
+    def _is_current(self, record: dict | None, source: Source) -> bool:
+        """Whether an archive is there, whole, and what this job would make of its picture."""
+        if self.options.overwrite or record is None:
+            return False
+        made_of = (record["source_bytes"], record["source_mtime_ns"], record["settings"])
+        if made_of != (source.nbytes, source.mtime_ns, self.settings.fingerprint):
+            return False
+        try:
+            status = os.stat(self.options.output / record["archive"])
+        except OSError:
+            return False
+        return status.st_size == record["archive_bytes"]
 
     def _start_spark(self, sources: list[Source]) -> None:
         """Start Spark and find out who can read the pictures."""
@@ -247,8 +248,12 @@ class Job:
                     ),
                     base=bases[source.name],
                 )
+                record = records.by_archive.get(picture.archive)
+                if self._is_current(record, source):
+                    self._add_row("skipped", record)
+                    continue
                 reason = page["error"] and tasks.reason_of(UnreadablePicture(page["error"]))
-                if picture.archive not in records.by_archive and not self.options.overwrite:
+                if record is None and not self.options.overwrite:
                     reason = reason or self._foreign(picture)
                 if reason:
                     self._fail(picture, reason)

@@ -10,6 +10,8 @@ import io
 from pathlib import Path
 from string import Template
 
+from femto.target import DEFAULT_QUALITY
+
 from .plan import SHOWN, printable
 from .progress import bytes_text, seconds_text
 from .records import write_whole
@@ -159,7 +161,9 @@ def render(options, outcome, rows: list[dict]) -> str:
                 (f"{sum(r['psnr'] for r in measured) / len(measured):.1f} dB", "mean PSNR"),
                 (f"{sum(r['ssim'] for r in measured) / len(measured):.4f}", "mean SSIM"),
             ]
-    asked = ", ".join(f"{k} {v:g}" for k, v in options.target.items()) or "quality 75"
+    asked = (
+        ", ".join(f"{k} {v:g}" for k, v in options.target.items()) or f"quality {DEFAULT_QUALITY}"
+    )
     note = f"{asked}, basis {html.escape(printable(Path(options.basis).name))}" + (
         ", as grey pictures" if options.gray else ""
     )
@@ -184,8 +188,11 @@ def render(options, outcome, rows: list[dict]) -> str:
         parts += map(_figure, shown)
     parts.append(
         "<h2>All pictures</h2><div class=scroll><table><thead><tr>"
-        "<th>picture<th></th><th>pixels<th>file<th>raw<th>archive<th>ratio<th>PSNR<th>SSIM"
-        "</tr></thead><tbody>"
+        + "".join(
+            f"<th>{name}</th>"
+            for name in ["picture", "", "pixels", "file", "raw", "archive", "ratio", "PSNR", "SSIM"]
+        )
+        + "</tr></thead><tbody>"
     )
     parts += map(_table_row, rows)
     parts.append("</tbody></table></div>")

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,12 @@ class Settings:
         from pyspark import SparkFiles
 
         return SparkFiles.get(self.basis_file)
+
+    def parsed(self, archive: bytes):
+        """A parsed archive whose basis is found: femto looks for one of the user's own beside
+        the file that an archive was read from."""
+        parsed = codec.parse(archive)
+        return parsed if self.basis_file is None else replace(parsed, name=self.local_basis())
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,7 @@ def _compress(settings: Settings, item: Item) -> dict:
     )
     facts: dict = {}
     if settings.measure:
-        facts = _measure_whole(picture, pixels, codec.parse(data), icc)
+        facts = _measure_whole(picture, pixels, settings.parsed(data), icc)
     facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
     record = make_record(settings, picture, pixels.shape, facts)
     result = {"archive": picture.archive, "record": record}
@@ -354,7 +360,7 @@ def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
         alone = codec.assemble(
             header, step=chunk.step, basis=settings.local_basis(), tiles=[encoded]
         )
-        decoded = codec.decode_tile(codec.parse(alone), 0)
+        decoded = codec.decode_tile(settings.parsed(alone), 0)
         fidelity.add_tile(pixels, decoded)
         if not picture.shown:
             continue

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from job_tools import archives, picture, save
+from job_tools import JOB, archives, picture, save
 from PIL import Image
 
 import femto
@@ -135,6 +135,7 @@ def test_a_second_run_does_only_what_is_missing_or_changed(run, context):
 def test_touching_a_picture_or_changing_settings_does_it_again(run):
     path = save(run.input / "a.png", picture(20, 20, 1))
     assert statuses(run()) == {"a.png": "done"}
+    assert statuses(run(target={"quality": 75})) == {"a.png": "skipped"}
     assert statuses(run(target={"quality": 30})) == {"a.png": "done"}
     assert statuses(run(target={"quality": 30}, gray=True)) == {"a.png": "done"}
     assert femto.info(run.output / "a.laff.gz")["mode"] == "L"
@@ -153,6 +154,33 @@ def test_another_basis_of_the_same_name_does_it_again(run, monkeypatch):
 
     monkeypatch.setattr(job, "load_basis", lambda name: Other)
     assert statuses(run()) == {"a.png": "done"}
+
+
+def test_pages_of_one_file_are_done_one_by_one(run):
+    pages = [Image.fromarray(picture(30, 30 + i, i)) for i in range(3)]
+    run.input.mkdir()
+    pages[0].save(run.input / "scan.tif", save_all=True, append_images=pages[1:])
+    run()
+    (run.output / "scan.page-0002.laff.gz").unlink()
+    outcome = run()
+    assert [r["status"] for r in sorted(outcome.rows, key=lambda r: r["page"])] == [
+        "skipped", "done", "skipped"
+    ]  # fmt: skip
+    # A file with fewer pages than before is settled after one run, too.
+    pages[0].save(run.input / "scan.tif")
+    assert statuses(run()) == {"scan.tif": "done"}
+    assert statuses(run()) == {"scan.tif": "skipped"}
+
+
+def test_a_basis_from_a_file(run):
+    path = str(next((JOB / "femto" / "data").glob("*.basis")))
+    save(run.input / "a.png", picture(20, 20, 1))
+    save(run.input / "wide.png", picture(24, 2200, 4))
+    run(basis=path, cut_above=0.01)
+    assert archives(run.output) == {
+        "a.laff.gz": femto.encode(picture(20, 20, 1), source="a.png", basis=path),
+        "wide.laff.gz": femto.encode(picture(24, 2200, 4), source="wide.png", basis=path),
+    }
 
 
 def test_a_rival_added_later_takes_nothing_away(run):
