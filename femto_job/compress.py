@@ -6,9 +6,11 @@ python3 femto_job/compress.py --ratio 30 --recursive   the same on this machine 
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from femto import LaffError, __version__
@@ -146,7 +148,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
         os._exit(INTERRUPTED)
     for context in contexts:
-        context.stop()
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a Spark that is gone already is no news
+            context.stop()
     return status
 
 

@@ -212,7 +212,12 @@ class Job:
         samples = sources[:: max(1, len(sources) // (2 * self._cores()))][: 4 * self._cores()]
         while len(samples) < 2 * self._cores():
             samples = samples + samples
-        seen = self._spread(partial(tasks.check_view, self.settings), samples, "who sees the input")
+        seen = self._spread_safely(
+            partial(tasks.check_view, self.settings),
+            samples,
+            "who sees the input",
+            lambda sample, reason: False,
+        )
         self._all_fed = not all(seen)
 
     def _say_if_waiting(self) -> None:
@@ -560,21 +565,26 @@ class Job:
         """Call a function of an iterator once per part, each in a task of its own."""
         self._check()
         context = self._context
-        context.setJobDescription(printable(description))
-        return context.parallelize(parts, len(parts)).mapPartitions(function).collect()
+        try:
+            context.setJobDescription(printable(description))
+            return context.parallelize(parts, len(parts)).mapPartitions(function).collect()
+        except Exception as error:
+            self._check()
+            if session.is_stopped(context) or "SparkContext was shut down" in str(error):
+                raise JobError(
+                    "Spark has stopped, or its master does not answer: check --master and the "
+                    "cluster, then run the same command again, it goes on where it was"
+                ) from None
+            raise
 
     def _spread_safely(self, function, parts: list, description: str, lost: Callable) -> list:
         """The same, but parts whose process dies are tried again alone, then item by item; what
         still kills its process becomes `lost(item, reason)`."""
         try:
             return self._spread(function, parts, description)
+        except (JobError, _Stopped):
+            raise
         except Exception as error:
-            self._check()
-            if session.is_stopped(self._context):
-                raise JobError(
-                    "Spark has stopped: look into its logs, then run the same command again, "
-                    "it goes on where it was"
-                ) from None
             reason = _why_lost(error)
         again = partial(self._spread_safely, function, description=description, lost=lost)
         if len(parts) > 1:

@@ -334,6 +334,22 @@ def blind(original):
     return elsewhere
 
 
+def test_a_spark_that_has_stopped_ends_the_job(tmp_path):
+    save(tmp_path / "in" / "a.png", picture(20, 20, 1))
+
+    class Stopped:
+        master, defaultParallelism = "spark://nobody:7077", 2
+
+        def setJobDescription(self, text):
+            raise RuntimeError("Job 0 cancelled because SparkContext was shut down\n\tat ...")
+
+    for reader in ("auto", "workers"):
+        options = Options(tmp_path / "in", tmp_path / "out", reader=reader, quiet=True)
+        with pytest.raises(JobError, match="master does not answer") as caught:
+            Job(options, Stopped).run()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_full_disk_stops_the_job(run, monkeypatch):
     for i in range(3):
         save(run.input / f"{i}.png", picture(20, 20, i))
