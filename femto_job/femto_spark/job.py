@@ -72,6 +72,12 @@ class Outcome:
         return sum(row["status"] == status for row in self.rows)
 
 
+_SPARK_GONE = (
+    "Spark has stopped, or its master does not answer: check --master and the cluster, "
+    "then run the same command again, it goes on where it was"
+)
+
+
 class _Stopped(Exception):
     """Another thread has ended the job."""
 
@@ -179,6 +185,12 @@ class Job:
         try:
             self._start_spark(new)
             self._execute(self._plan(new, sources, history, records))
+        except (JobError, OSError):
+            raise
+        except Exception:
+            if self._context is not None and session.is_stopped(self._context):
+                raise JobError(_SPARK_GONE) from None
+            raise
         finally:
             self.settings.token.unlink(missing_ok=True)
 
@@ -571,10 +583,7 @@ class Job:
         except Exception as error:
             self._check()
             if session.is_stopped(context) or "SparkContext was shut down" in str(error):
-                raise JobError(
-                    "Spark has stopped, or its master does not answer: check --master and the "
-                    "cluster, then run the same command again, it goes on where it was"
-                ) from None
+                raise JobError(_SPARK_GONE) from None
             raise
 
     def _spread_safely(self, function, parts: list, description: str, lost: Callable) -> list:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import os
 
 import numpy as np
@@ -338,15 +339,22 @@ def test_a_spark_that_has_stopped_ends_the_job(tmp_path):
     save(tmp_path / "in" / "a.png", picture(20, 20, 1))
 
     class Stopped:
+        master = "spark://nobody:7077"
+
+        @property
+        def defaultParallelism(self):
+            raise RuntimeError("Cannot call methods on a stopped SparkContext\n\tat ...")
+
+    class Stopping:
         master, defaultParallelism = "spark://nobody:7077", 2
 
         def setJobDescription(self, text):
             raise RuntimeError("Job 0 cancelled because SparkContext was shut down\n\tat ...")
 
-    for reader in ("auto", "workers"):
+    for state, reader in itertools.product((Stopped, Stopping), ("auto", "workers")):
         options = Options(tmp_path / "in", tmp_path / "out", reader=reader, quiet=True)
         with pytest.raises(JobError, match="master does not answer") as caught:
-            Job(options, Stopped).run()
+            Job(options, state).run()
         assert "\n" not in str(caught.value)
 
 
