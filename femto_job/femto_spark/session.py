@@ -1,5 +1,6 @@
 """The Spark context: quiet, with femto on every node, on one machine or on a cluster."""
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -50,6 +51,7 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
     except ImportError:
         raise JobError("pyspark is not installed here: pip install pyspark") from None
     folder = Path(tempfile.mkdtemp(prefix="femto-job-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # workers fetch the zip until then
     try:
         log4j = folder / "log4j2.properties"
         log4j.write_text(_LOG4J)
@@ -92,9 +94,6 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
         raise
     except Exception as error:
         raise JobError(_why_no_spark(error)) from None
-    finally:
-        if "context" not in locals():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_local(context) -> bool:
