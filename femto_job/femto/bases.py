@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import classes, entropy, kstrings
-from .blocks import SUB, ZONES
+from . import entropy, features, model, partition
+from .blocks import SIZES, ZIGZAG, ZONES
 from .errors import LaffError
-from .kstrings import LOW
+from .features import Learned
+from .jit import njit
 
 FORMAT = "laff-basis"
 VERSION = 1
@@ -29,83 +30,99 @@ DEFAULT = "photo"
 class Basis:
     """Learned tables, as the coder uses them.
 
-    components  int16 (classes - 1, 63, 63): row = component, column = one of the 63 lowest
-                frequencies without the mean (8 x 8, row-major), in 1/32767; class 0 is the DCT
-    means       int32 (classes, 2, 256): mean magnitude of every score (luma, chroma), relative
+    components   int16 (classes - 1, 63, 63): row = component, column = DCT score 1 … 63 of an
+                 8 x 8 block in zigzag order, in 1/32767; class 0 is the DCT itself
+    means        int32 (classes + 2, 2, 64): mean magnitude in every zone, for luma and chroma, of
+                 the classes of small blocks and of blocks of 16 and 32 pixels, in 1/1024
+    levels       int32 (classes, 63): mean magnitudes in grey levels, as levels of `classes`
+    prices       float32 (classes): bits that naming the class takes
+    size_costs   float32 (2, 3, terms): cost tables of `partition`, for luma and chroma
     zone_weights, weights, sign_weights: int32 fixed point, 1/4096
-    state       int32: the coder's adaptive state
-    levels      int32 (classes, 2, 63): mean magnitudes in grey levels, as levels of `classes`
-    prices      float32 (classes): bits that naming the class takes
+    state        int32: the coder's adaptive state
     """
 
     name: str
     sha256: str
     components: np.ndarray
     means: np.ndarray
+    levels: np.ndarray
+    prices: np.ndarray
+    size_costs: np.ndarray
     zone_weights: np.ndarray
     weights: np.ndarray
     sign_weights: np.ndarray
     state: np.ndarray
-    levels: np.ndarray
-    prices: np.ndarray
 
     def __post_init__(self):
         self.classes = len(self.components) + 1
         self.class_bits = (self.classes - 1).bit_length()
-        self.backward = np.zeros((self.classes, LOW, LOW), np.float32)
-        self.backward[:] = np.eye(LOW, dtype=np.float32)
+        self.backward = np.zeros((self.classes, ZONES, ZONES), np.float32)
+        self.backward[:] = np.eye(ZONES, dtype=np.float32)
         for c, stored in enumerate(self.components, 1):
             self.backward[c, 1:, 1:] = orthonormal(stored)
         self.forward = np.ascontiguousarray(self.backward.transpose(0, 2, 1))
-        self.edges = self._edges()
-        self.zone_means = self.means.reshape(self.classes, 2, ZONES, SUB).sum(axis=3)
-        self.zone_means[:, :, 0] -= self.means[:, :, 0]
+        expect = np.ascontiguousarray(self.means, np.int32)
+        before = np.cumsum(expect, axis=2) - expect
+        # A small block's zone 0 is the mean alone, which has no magnitude to expect.
+        before[: self.classes] -= expect[: self.classes, :, :1]
+        self.learned = Learned(
+            self._edges(),
+            expect,
+            np.maximum(before, 0).astype(np.int32),
+            self.zone_weights,
+            self.weights,
+            self.sign_weights,
+        )
 
     def _edges(self) -> np.ndarray:
-        """int32 (classes, 64, 4, 8): border lines (left, right, top, bottom) that a unit of each
-        component makes, as cosines along the line, in 1/128. From the stored integers alone."""
-        stored = np.zeros((self.classes, LOW, LOW), np.int64)
-        stored[:] = 32767 * np.eye(LOW, dtype=np.int64)
+        """int32 (classes, 64, 4, 8): the border samples (left, right, top, bottom) that a unit of
+        each component of a small block makes, in 1/1024. From the stored integers alone."""
+        stored = np.zeros((self.classes, ZONES, ZONES), np.int64)
+        stored[:] = 32767 * np.eye(ZONES, dtype=np.int64)
         stored[1:, 1:, 1:] = self.components
-        unit = np.eye(kstrings.ROTATED, dtype=np.int64)
-        u, v = kstrings.FREQUENCY[kstrings.LOW_SCORES].T
-        first, last = kstrings.EDGE.T
-        lines = [
-            unit[u] * first[v, None],
-            unit[u] * last[v, None],
-            unit[v] * first[u, None],
-            unit[v] * last[u, None],
+        lines = features.LINES[0, :8, :8]
+        u, v = ZIGZAG.T
+        borders = [
+            lines[u] * lines[v, :1],
+            lines[u] * lines[v, 7:],
+            lines[v] * lines[u, :1],
+            lines[v] * lines[u, 7:],
         ]
-        edges = np.stack([stored @ line for line in lines], axis=2)
-        return np.ascontiguousarray((edges + 16384) >> 15).astype(np.int32)
+        edges = np.stack([stored @ border for border in borders], axis=2)
+        return np.ascontiguousarray((edges + (1 << 24)) >> 25).astype(np.int32)
 
-    def classify(self, scores: np.ndarray, step: float) -> np.ndarray:
-        """The class of every block, (rows, columns) uint8, by estimated rate and distortion."""
-        out = np.zeros(scores.shape[2:4], np.uint8)
-        if self.classes > 1:
-            shift = classes.ZERO_LEVEL - round(classes.LEVEL_STEPS * float(np.log2(step)))
-            classes.choose(scores, step, self.forward, self.levels, self.prices, shift, out)
-        return out
+
+@njit
+def _product(a, b, out):
+    """out = a b, each sum in the order of its terms: a BLAS would round it otherwise on every
+    kind of processor, and archives should not depend on that."""
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            out[i, j] = 0.0
+        for k in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                out[i, j] += a[i, k] * b[k, j]
 
 
 def orthonormal(stored: np.ndarray) -> np.ndarray:
-    """The orthonormal matrix next to stored int16 rows, float64 (n, n).
+    """The orthonormal matrix next to stored int16 rows (in 1/32767), float64 (n, n).
 
-    Newton's iteration for the polar factor (Higham 1986): plain arithmetic in a fixed order, so
-    that all machines get the same matrix to the last bits.
+    Four steps of Newton's iteration for the polar factor (Higham 1986), X ← 1.5 X - 0.5 X Xᵀ X.
     """
     matrix = stored.astype(np.float64) / 32767
+    square, cube = np.empty_like(matrix), np.empty_like(matrix)
     for _ in range(4):
-        matrix = 1.5 * matrix - 0.5 * (matrix @ matrix.T @ matrix)
+        _product(matrix, np.ascontiguousarray(matrix.T), square)
+        _product(square, matrix, cube)
+        matrix = 1.5 * matrix - 0.5 * cube
     return matrix
 
 
 def untrained() -> Basis:
     """The DCT alone, with plausible weights: where training starts."""
-    u, v = kstrings.FREQUENCY.T
-    means = np.zeros((1, 2, 256), np.int32)
-    means[0] = np.maximum(4096 / (1 + u + v) ** 1.5, 1)
-    weights = np.zeros(kstrings.MAGNITUDES)
+    means = np.zeros((3, 2, ZONES), np.int32)
+    means[:] = np.maximum(1024 / (1 + ZIGZAG.sum(1)) ** 1.5, 1)
+    weights = np.zeros(features.MAGNITUDES)
     weights[[0, 1]] = 0.15
     weights[[2, 3]] = 0.05
     weights[6:10] = 0.03
@@ -113,21 +130,38 @@ def untrained() -> Basis:
     weights[12:17] = 0.05
     weights[[19, 21]] = 0.1
     weights[23] = 0.01
-    zone = np.zeros(kstrings.ZONE_FEATURES)
+    zone = np.zeros(features.ZONE_FEATURES)
     zone[:2] = 0.2
     zone[2:4] = 0.05
     zone[6:8] = 0.15
     zone[8] = 0.05
-    zone[15], zone[17], zone[21] = 0.1, 0.1, 0.01
-    sign = np.zeros((kstrings.PLANES, 1, LOW, kstrings.SIGNED), np.int32)
-    sign[:, :, 0, 8:10] = 2048
-    fixed = lambda x, *shape: np.broadcast_to(np.rint(x * 4096), (*shape, len(x))).astype(np.int32)  # noqa: E731
+    zone[15], zone[17], zone[20] = 0.03, 0.1, 0.01
+    sign = np.zeros((model.PLANES, ZONES + features.LARGE_SIGN_KEYS, features.SIGNED), np.int32)
+    for s in range(SIZES):
+        for p in range(model.PLANES):
+            sign[p, features.sign_key(0, 1, 0, s, 0), 8:10] = 2048
+
+    def fixed(x, *shape):
+        return np.ascontiguousarray(
+            np.broadcast_to(np.rint(x * 4096), (*shape, len(x))).astype(np.int32)
+        )
+
+    # Nothing is known of what blocks cost: the middle size wins.
+    costs = np.zeros((2, SIZES, partition.TERMS), np.float32)
+    costs[:, :, -1] = [3, 1, 100]
     return Basis(
-        "untrained", "", np.zeros((0, 63, 63), np.int16), means,
-        np.ascontiguousarray(fixed(zone, 3, 2, ZONES)),
-        np.ascontiguousarray(fixed(weights, 3, 2, kstrings.GROUPS)),
-        sign, kstrings.fresh_state(), np.zeros((1, 2, LOW - 1), np.int32), np.zeros(1, np.float32),
-    )  # fmt: skip
+        "untrained",
+        "",
+        np.zeros((0, 63, 63), np.int16),
+        means,
+        np.zeros((1, 63), np.int32),
+        np.zeros(1, np.float32),
+        costs,
+        fixed(zone, 3, features.SETS, ZONES),
+        fixed(weights, 3, features.SETS, model.GROUPS),
+        sign,
+        model.fresh_state(),
+    )
 
 
 # --- the file --------------------------------------------------------------------------------
@@ -135,33 +169,44 @@ def untrained() -> Basis:
 # its arrays, not of the file: another zlib may pack the same arrays into other bytes.
 
 _ARRAYS = {
-    "components": ("<i2", (None, LOW - 1, LOW - 1)),
-    "means": ("<u2", (None, 2, 256)),
-    "levels": ("<i2", (None, 2, LOW - 1)),
-    "prices": ("<f4", (None,)),
-    "zone_weights": ("<i2", (3, 2, ZONES, kstrings.ZONE_FEATURES)),
-    "weights": ("<i2", (3, 2, kstrings.GROUPS, kstrings.MAGNITUDES)),
-    "sign_weights": ("<i2", (3, None, LOW, kstrings.SIGNED)),
-    "state_odds": ("<i1", (kstrings.SLOTS,)),
-    "state_counts": ("<u1", (kstrings.SLOTS,)),
-    "state_weights": ("<i2", (kstrings.WEIGHTS,)),
-    "state_apms": ("<u2", (kstrings.APMS * entropy.APM_BINS,)),
+    "components": ("<i2", (-1, 63, 63)),
+    "means": ("<u2", (2, 2, ZONES)),
+    "levels": ("<i2", (0, 63)),
+    "prices": ("<f4", (0,)),
+    "size_costs": ("<f4", (2, SIZES, partition.TERMS)),
+    "zone_weights": ("<i2", (3, features.SETS, ZONES, features.ZONE_FEATURES)),
+    "weights": ("<i2", (3, features.SETS, model.GROUPS, features.MAGNITUDES)),
+    "sign_weights": ("<i2", (3, features.LARGE_SIGN_KEYS, features.SIGNED)),
+    "state_odds": ("<i1", (model.SLOTS,)),
+    "state_counts": ("<u1", (model.SLOTS,)),
+    "state_weights": ("<i2", (model.WEIGHTS,)),
+    "state_apms": ("<u2", (model.APMS * entropy.APM_BINS,)),
 }
-"""Name -> type and shape of every array in a basis file (None: the number of classes)."""
+"""Name -> type and shape of every array in a basis file, for no classes; see `_shape`."""
 MAX_FILE = 8 << 20
+
+
+def _shape(name: str, classes: int) -> tuple[int, ...]:
+    """Shape of an array in the file of a basis of so many classes."""
+    shape = list(_ARRAYS[name][1])
+    if name in ("components", "means", "levels", "prices"):
+        shape[0] += classes
+    elif name == "sign_weights":
+        shape[1] += classes * ZONES
+    return tuple(shape)
 
 
 def pack_state(state: np.ndarray) -> dict[str, np.ndarray]:
     """A coder state as the arrays of a basis file: probabilities in 8 bits (log odds in
     sixteenths of the coder's unit), weights in 3.13 fixed point."""
-    slots = state[: kstrings.SLOTS]
-    weights = state[kstrings.SLOTS : kstrings.SLOTS + kstrings.WEIGHTS]
+    slots = state[: model.SLOTS]
+    weights = state[model.SLOTS : model.SLOTS + model.WEIGHTS]
     odds = entropy.TABLES[entropy.STRETCH + (slots >> 18)]
     return {
         "state_odds": np.clip((odds + 8) >> 4, -127, 127).astype("<i1"),
         "state_counts": (slots & 255).astype("<u1"),
         "state_weights": np.clip((weights + 4) >> 3, -32768, 32767).astype("<i2"),
-        "state_apms": np.clip(state[kstrings.SLOTS + kstrings.WEIGHTS :], 0, 65535).astype("<u2"),
+        "state_apms": np.clip(state[model.SLOTS + model.WEIGHTS :], 0, 65535).astype("<u2"),
     }
 
 
@@ -190,7 +235,9 @@ def save_basis(basis: Basis, path: str | Path) -> str:
     arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
     arrays |= pack_state(basis.state)
     digest = _hash(arrays)
-    header = json.dumps({"format": FORMAT, "version": VERSION, "name": basis.name, "sha256": digest})
+    header = json.dumps(
+        {"format": FORMAT, "version": VERSION, "name": basis.name, "sha256": digest}
+    )
     path = Path(path)
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
@@ -220,24 +267,27 @@ def read_basis(path: str | Path) -> Basis:
         raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise LaffError(f"{path}: not a whole basis file ({error}): copy it again") from None
-    classes = len(arrays["means"])
-    if not 1 <= classes <= kstrings.CLASSES or len(arrays["components"]) != classes - 1:
+    classes = len(arrays["prices"])
+    if not 1 <= classes <= model.CLASSES:
         raise LaffError(f"{path}: a basis of {classes} classes cannot be used: train it again")
-    for name, (dtype, shape) in _ARRAYS.items():
-        wanted = (classes - 1,) if name == "components" else ()
-        wanted += tuple(classes if n is None else n for n in shape[len(wanted) :])
-        if arrays[name].dtype.str.lstrip("|") != np.dtype(dtype).str.lstrip("|") or (
-            arrays[name].shape != wanted
-        ):
+    for name, (dtype, _) in _ARRAYS.items():
+        if arrays[name].dtype != np.dtype(dtype) or arrays[name].shape != _shape(name, classes):
             raise LaffError(f"{path}: the basis's {name} have the wrong shape: copy it again")
     if _hash(arrays) != header.get("sha256"):
         raise LaffError(f"{path}: the basis's checksum does not match: copy it again")
-    as_int = {n: arrays[n].astype(np.int32) for n in
-              ("means", "levels", "zone_weights", "weights", "sign_weights")}  # fmt: skip
+    as_int = {
+        n: arrays[n].astype(np.int32)
+        for n in ("means", "levels", "zone_weights", "weights", "sign_weights")
+    }
     return Basis(
-        name=str(header.get("name")), sha256=header["sha256"], components=arrays["components"],
-        prices=arrays["prices"], state=unpack_state(arrays), **as_int,
-    )  # fmt: skip
+        name=str(header.get("name")),
+        sha256=header["sha256"],
+        components=arrays["components"],
+        prices=arrays["prices"],
+        size_costs=arrays["size_costs"],
+        state=unpack_state(arrays),
+        **as_int,
+    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,19 +1,27 @@
-"""From pixels to the DCT scores of blocks and back: colour transform, 16x16 blocks, zones.
+"""Blocks: where they lie, their DCT scores, and the way back to pixels.
 
-Scores are kept in zone order, the order in which they are coded. The 8x8 zones (a, b) of a block
-hold four scores each, those of the frequencies (2a, 2b), (2a, 2b + 1), (2a + 1, 2b) and
-(2a + 1, 2b + 1); zones are numbered along the zigzag. An array of scores has the shape
-(planes, 64 zones, block rows, block columns, 4).
+A tile is cut into superblocks of 32 x 32 pixels and each of these, as a quadtree, into blocks of
+32 x 32, 16 x 16 or 8 x 8; luma and chroma are cut differently. All scores live on one lattice,
+whatever the sizes: one value per *zone* and *cell*. A cell is 8 x 8 pixels. A zone (a, b) of the
+8 x 8 zones holds, of a block of r x r cells, the r² scores with the frequencies (a r + i, b r + j);
+the score (i, j) of the zone lies in the block's cell (i, j). Zones are numbered along the zigzag.
+
+So the lattice of a zone covers the tile without gaps, a zone's neighbours in space are its
+neighbours in the lattice, and a block of any size is a square of it.
 """
 
 import numpy as np
 
 from .jit import njit
 
-BLOCK = 16
+CELL = 8
+SUPER = 32
 ZONES = 64
-SUB = 4
-"""Scores in a zone."""
+SIZES = 3
+"""Block sizes: 0, 1, 2 for 8, 16 and 32 pixels (1, 2 and 4 cells)."""
+NO_SIZE = 3
+PAD = 8
+"""Cells of margin on every side, so that neighbours need no checks."""
 
 COLOUR = np.array(
     [
@@ -45,93 +53,138 @@ ZIGZAG = _zigzag(8)
 ZONE_OF = np.empty((8, 8), np.int64)
 ZONE_OF[ZIGZAG[:, 0], ZIGZAG[:, 1]] = np.arange(ZONES)
 
-_DCT = np.ascontiguousarray(dct_matrix(BLOCK).astype(np.float32))
-_DCT_T = np.ascontiguousarray(_DCT.T)
+DCT = np.zeros((SIZES, SUPER, SUPER), np.float32)
+for _s in range(SIZES):
+    DCT[_s, : 8 << _s, : 8 << _s] = dct_matrix(8 << _s)
+DCT_T = np.ascontiguousarray(DCT.transpose(0, 2, 1))
 _COLOUR = COLOUR.astype(np.float32)
 
 
+class Layout:
+    """The lattice of a tile of `height` x `width` pixels.
+
+    rows, columns: cells that hold pixels; stride, cells: the padded lattice, in which the cell
+    (0, 0) is number `origin`; values are numbered (plane * 65 + zone) * cells + cell, where the
+    zone 64 of every plane is always empty.
+    """
+
+    def __init__(self, height: int, width: int, planes: int):
+        self.height, self.width, self.planes = height, width, planes
+        self.rows, self.columns = -(-height // CELL), -(-width // CELL)
+        self.super_rows, self.super_columns = -(-height // SUPER), -(-width // SUPER)
+        self.stride = 4 * self.super_columns + 2 * PAD
+        self.cells = (4 * self.super_rows + 2 * PAD) * self.stride
+        self.origin = PAD * self.stride + PAD
+        self.values = planes * (ZONES + 1) * self.cells
+
+    def no_sizes(self) -> np.ndarray:
+        """Block sizes of every cell before they are known, uint8 (2, cells): luma, chroma."""
+        return np.full((2, self.cells), NO_SIZE, np.uint8)
+
+
 @njit
-def _forward(pixels, middle, dct, dct_t, colour, zone_of, out):
+def load_superblock(pixels, y0, x0, middle, colour, out):
+    """Colour-transform the 32 x 32 pixels at (y0, x0) into out (planes, 32, 32), float32.
+
+    Outside the picture its last row and column go on: no new edges to code.
+    """
     height, width, channels = pixels.shape
-    x = np.empty((channels, 16, 16), np.float32)
-    half = np.empty((16, 16), np.float32)
-    full = np.empty((16, 16), np.float32)
-    for by in range(out.shape[2]):
-        for bx in range(out.shape[3]):
-            for i in range(16):
-                # Outside the picture its last row and column go on: no new edges to code.
-                y = min(by * 16 + i, height - 1)
-                for j in range(16):
-                    xx = min(bx * 16 + j, width - 1)
-                    if channels == 1:
-                        x[0, i, j] = np.float32(pixels[y, xx, 0]) - middle
-                    else:
-                        r = np.float32(pixels[y, xx, 0]) - middle
-                        g = np.float32(pixels[y, xx, 1]) - middle
-                        b = np.float32(pixels[y, xx, 2]) - middle
-                        for p in range(3):
-                            x[p, i, j] = colour[p, 0] * r + colour[p, 1] * g + colour[p, 2] * b
-            for p in range(channels):
-                for u in range(16):
-                    for j in range(16):
-                        half[u, j] = np.float32(0)
-                    for i in range(16):
-                        c = dct[u, i]
-                        for j in range(16):
-                            half[u, j] += c * x[p, i, j]
-                for u in range(16):
-                    for v in range(16):
-                        full[u, v] = np.float32(0)
-                    for j in range(16):
-                        c = half[u, j]
-                        for v in range(16):
-                            full[u, v] += c * dct_t[j, v]
-                for a in range(8):
-                    for b in range(8):
-                        z = zone_of[a, b]
-                        out[p, z, by, bx, 0] = full[2 * a, 2 * b]
-                        out[p, z, by, bx, 1] = full[2 * a, 2 * b + 1]
-                        out[p, z, by, bx, 2] = full[2 * a + 1, 2 * b]
-                        out[p, z, by, bx, 3] = full[2 * a + 1, 2 * b + 1]
+    for i in range(32):
+        y = min(y0 + i, height - 1)
+        for j in range(32):
+            x = min(x0 + j, width - 1)
+            if channels == 1:
+                out[0, i, j] = np.float32(pixels[y, x, 0]) - middle
+            else:
+                r = np.float32(pixels[y, x, 0]) - middle
+                g = np.float32(pixels[y, x, 1]) - middle
+                b = np.float32(pixels[y, x, 2]) - middle
+                for p in range(3):
+                    out[p, i, j] = colour[p, 0] * r + colour[p, 1] * g + colour[p, 2] * b
 
 
 @njit
-def _inverse(scores, middle, peak, dct, dct_t, colour, zone_of, out):
+def transform_superblock(x, n, dct, dct_t, half, out):
+    """DCT of all n x n blocks of x (32, 32); out (32, 32) holds each block's scores, row =
+    vertical frequency, where the block's pixels lay."""
+    for y0 in range(0, 32, n):
+        for x0 in range(0, 32, n):
+            for u in range(n):
+                for j in range(n):
+                    half[u, j] = np.float32(0)
+                for i in range(n):
+                    c = dct[u, i]
+                    for j in range(n):
+                        half[u, j] += c * x[y0 + i, x0 + j]
+            for u in range(n):
+                for v in range(n):
+                    out[y0 + u, x0 + v] = np.float32(0)
+                for j in range(n):
+                    c = half[u, j]
+                    for v in range(n):
+                        out[y0 + u, x0 + v] += c * dct_t[j, v]
+
+
+@njit
+def store_block(transformed, y0, x0, s, zone_of, cells, stride, cell, plane_at, scores):
+    """Copy the scores of the block at (y0, x0) of `transformed` to the lattice."""
+    r = 1 << s
+    for u in range(8 * r):
+        for v in range(8 * r):
+            z = zone_of[u >> s, v >> s]
+            at = plane_at + z * cells + cell + (u & (r - 1)) * stride + (v & (r - 1))
+            scores[at] = transformed[y0 + u, x0 + v]
+
+
+@njit
+def _inverse(scores, sizes, stride, cells, origin, middle, peak, dct, colour, zone_of, out):
     height, width, channels = out.shape
-    x = np.empty((channels, 16, 16), np.float32)
-    half = np.empty((16, 16), np.float32)
-    full = np.empty((16, 16), np.float32)
-    for by in range(scores.shape[2]):
-        for bx in range(scores.shape[3]):
+    x = np.empty((channels, 32, 32), np.float32)
+    full = np.empty((32, 32), np.float32)
+    half = np.empty((32, 32), np.float32)
+    for y0 in range(0, height, 32):
+        for x0 in range(0, width, 32):
             for p in range(channels):
-                last = 0
-                for a in range(8):
-                    for b in range(8):
-                        z = zone_of[a, b]
-                        for i in range(4):
-                            value = scores[p, z, by, bx, i]
-                            full[2 * a + (i >> 1), 2 * b + (i & 1)] = value
-                            if value != 0:
-                                last = 2 * a + 2
-                for u in range(last):
-                    for j in range(16):
-                        half[u, j] = np.float32(0)
-                    for v in range(16):
-                        c = full[u, v]
-                        if c != 0:
-                            for j in range(16):
-                                half[u, j] += c * dct[v, j]
-                for i in range(16):
-                    for j in range(16):
-                        x[p, i, j] = np.float32(0)
-                    for u in range(last):
-                        c = dct_t[i, u]
-                        for j in range(16):
-                            x[p, i, j] += c * half[u, j]
-            for i in range(min(16, height - by * 16)):
-                y = by * 16 + i
-                for j in range(min(16, width - bx * 16)):
-                    xx = bx * 16 + j
+                plane_at = p * 65 * cells
+                for cy in range(4):
+                    for cx in range(4):
+                        cell = origin + (y0 // 8 + cy) * stride + x0 // 8 + cx
+                        s = sizes[min(p, 1), cell]
+                        r = 1 << s
+                        if s == 3 or (cy & (r - 1)) or (cx & (r - 1)):
+                            continue
+                        n = 8 * r
+                        last = 0
+                        for u in range(n):
+                            for v in range(n):
+                                z = zone_of[u >> s, v >> s]
+                                value = scores[
+                                    plane_at
+                                    + z * cells
+                                    + cell
+                                    + (u & (r - 1)) * stride
+                                    + (v & (r - 1))
+                                ]
+                                full[u, v] = value
+                                if value != 0:
+                                    last = u + 1
+                        for u in range(last):
+                            for j in range(n):
+                                half[u, j] = np.float32(0)
+                            for v in range(n):
+                                c = full[u, v]
+                                if c != 0:
+                                    for j in range(n):
+                                        half[u, j] += c * dct[s, v, j]
+                        for i in range(n):
+                            for j in range(n):
+                                x[p, 8 * cy + i, 8 * cx + j] = np.float32(0)
+                            for u in range(last):
+                                c = dct[s, u, i]
+                                for j in range(n):
+                                    x[p, 8 * cy + i, 8 * cx + j] += c * half[u, j]
+            for i in range(min(32, height - y0)):
+                for j in range(min(32, width - x0)):
                     for c in range(channels):
                         if channels == 1:
                             value = x[0, i, j]
@@ -142,30 +195,63 @@ def _inverse(scores, middle, peak, dct, dct_t, colour, zone_of, out):
                                 + colour[2, c] * x[2, i, j]
                             )
                         value += middle
-                        out[y, xx, c] = min(max(np.rint(value), np.float32(0)), peak)
+                        out[y0 + i, x0 + j, c] = min(max(np.rint(value), np.float32(0)), peak)
 
 
-def forward(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """DCT scores of a tile.
+def inverse(scores: np.ndarray, sizes: np.ndarray, layout: Layout, bits: int) -> np.ndarray:
+    """The tile whose DCT scores lie on the lattice.
 
-    Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16; `bits` 8 or 16.
-    Returns float32 (planes, 64, ceil(h / 16), ceil(w / 16), 4), in grey levels.
-    """
-    pixels = np.ascontiguousarray(pixels).reshape(*pixels.shape[:2], -1)
-    height, width, channels = pixels.shape
-    out = np.empty((channels, ZONES, -(-height // BLOCK), -(-width // BLOCK), SUB), np.float32)
-    middle = np.float32(1 << (bits - 1))
-    _forward(pixels, middle, _DCT, _DCT_T, _COLOUR, ZONE_OF, out)
-    return out
-
-
-def inverse(scores: np.ndarray, height: int, width: int, bits: int) -> np.ndarray:
-    """The tile whose DCT scores are `scores`, float32 as `forward` returns them.
-
+    Parameters: `scores` float32 (layout.values), grey levels; `sizes` uint8 (2, cells).
     Returns uint8 or uint16 (h, w) for one plane, (h, w, 3) for three.
     """
-    channels = scores.shape[0]
-    out = np.empty((height, width, channels), np.uint8 if bits == 8 else np.uint16)
+    out = np.empty(
+        (layout.height, layout.width, layout.planes), np.uint8 if bits == 8 else np.uint16
+    )
     middle, peak = np.float32(1 << (bits - 1)), np.float32((1 << bits) - 1)
-    _inverse(scores, middle, peak, _DCT, _DCT_T, _COLOUR, ZONE_OF, out)
-    return out if channels == 3 else out[:, :, 0]
+    _inverse(
+        scores,
+        sizes,
+        layout.stride,
+        layout.cells,
+        layout.origin,
+        middle,
+        peak,
+        DCT,
+        _COLOUR,
+        ZONE_OF,
+        out,
+    )
+    return out if layout.planes == 3 else out[:, :, 0]
+
+
+@njit
+def list_blocks(sizes, rows, columns, stride, origin, out):
+    """Blocks in coding order: superblocks in raster order, in each along the z-curve.
+
+    Fills out (n, 3) int32 with (cell, size, 1 if the block above to the right comes before) and
+    returns n. Blocks that hold no pixel are left out.
+    """
+    n = 0
+    for sy in range(0, rows, 4):
+        for sx in range(0, columns, 4):
+            for quarter in range(4):
+                qy, qx = sy + 2 * (quarter >> 1), sx + 2 * (quarter & 1)
+                for cell_in in range(4):
+                    cy, cx = qy + (cell_in >> 1), qx + (cell_in & 1)
+                    if cy >= rows or cx >= columns:
+                        continue
+                    cell = origin + cy * stride + cx
+                    s = np.int64(sizes[cell])
+                    r = 1 << s
+                    if s == 3 or (cy & (r - 1)) or (cx & (r - 1)):
+                        continue
+                    before = 1
+                    if s == 1 and quarter == 3:
+                        before = 0
+                    if s == 0 and (cell_in == 3 or (cell_in == 1 and quarter == 3)):
+                        before = 0
+                    out[n, 0] = cell
+                    out[n, 1] = s
+                    out[n, 2] = before
+                    n += 1
+    return n

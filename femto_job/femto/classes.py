@@ -9,7 +9,6 @@ and everything is looked up, so that the choice needs no logarithm or exponentia
 import numpy as np
 
 from .jit import njit
-from .kstrings import LOW_SCORES
 
 TRADE = np.float32(0.1)
 LEVEL_STEPS = 4
@@ -40,8 +39,8 @@ def _cost_tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 BITS, EXPECTED = _cost_tables()
-_QUARTER = np.float32(2 ** (1 / LEVEL_STEPS))
-_EIGHTH = np.float32(2 ** (1 / (2 * LEVEL_STEPS)))
+QUARTER = np.float32(2 ** (1 / LEVEL_STEPS))
+EIGHTH = np.float32(2 ** (1 / (2 * LEVEL_STEPS)))
 
 
 def levels_of(means: np.ndarray) -> np.ndarray:
@@ -88,63 +87,6 @@ def block_cost(x, n, levels, shift, bits, expected, quarter, eighth, trade):
 
 
 @njit
-def _choose(scores, planes, inverse_step, forward, order, levels, prices, shift, bits, expected,
-             quarter, eighth, trade, out):  # fmt: skip
-    """Choose the cheapest class of every block.
-
-    scores float32 (planes, 64, rows, columns, 4); forward float32 (classes, 64, 64), as `rotate`
-    takes it; order (64): number k of each low score; levels (classes, 2, 63) in coding order;
-    prices float32 (classes): bits that naming the class takes; shift: levels of one grey level
-    in steps. Only the first `planes` planes have a say.
-    """
-    classes = len(forward)
-    n = len(order) - 1
-    before = np.empty((planes, n + 1), np.float32)
-    after = np.empty(n + 1, np.float32)
-    for by in range(out.shape[0]):
-        for bx in range(out.shape[1]):
-            busy = False
-            for p in range(planes):
-                for e in range(1, n + 1):
-                    k = order[e]
-                    x = scores[p, k >> 2, by, bx, k & 3] * inverse_step
-                    before[p, e] = x
-                    if abs(x) > np.float32(0.6):
-                        busy = True
-            best = 0
-            if busy:
-                best_cost = np.float32(1e30)
-                for c in range(classes):
-                    cost = trade * prices[c]
-                    for p in range(planes):
-                        for i in range(n + 1):
-                            after[i] = np.float32(0)
-                        for e in range(1, n + 1):
-                            x = before[p, e]
-                            for i in range(n + 1):
-                                after[i] += x * forward[c, e, i]
-                        cost += block_cost(after[1:], n, levels[c, min(p, 1)], shift, bits,
-                                           expected, quarter, eighth, trade)  # fmt: skip
-                        if cost >= best_cost:
-                            break
-                    if cost < best_cost:
-                        best_cost = cost
-                        best = c
-            out[by, bx] = best
-
-
-def choose(scores: np.ndarray, step: float, forward: np.ndarray, levels: np.ndarray,
-           prices: np.ndarray, shift: int, out: np.ndarray, planes: int = 1) -> None:  # fmt: skip
-    """Write the cheapest class of every block into `out`, uint8 (rows, columns).
-
-    Parameters as for the tables of a Basis; only the first `planes` planes have a say.
-    """
-    planes = min(planes, len(scores))
-    _choose(scores, planes, np.float32(1 / step), forward, LOW_SCORES, levels, prices, shift, BITS,
-            EXPECTED, _QUARTER, _EIGHTH, TRADE, out)  # fmt: skip
-
-
-@njit
 def _patch_costs(x, steps, levels, shifts, bits, expected, quarter, eighth, trade, out):
     n = x.shape[1]
     scaled = np.empty(n, np.float32)
@@ -159,6 +101,16 @@ def patch_costs(components: np.ndarray, steps: np.ndarray, levels: np.ndarray) -
     quantised with its own step (n); float32 (n). For training."""
     shifts = ZERO_LEVEL - np.rint(LEVEL_STEPS * np.log2(steps)).astype(np.int64)
     out = np.empty(len(components), np.float32)
-    _patch_costs(components, steps.astype(np.float32), levels, shifts, BITS, EXPECTED, _QUARTER,
-                 _EIGHTH, TRADE, out)  # fmt: skip
+    _patch_costs(
+        components,
+        steps.astype(np.float32),
+        levels,
+        shifts,
+        BITS,
+        EXPECTED,
+        QUARTER,
+        EIGHTH,
+        TRADE,
+        out,
+    )
     return out

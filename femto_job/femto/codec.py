@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import blocks, container, kstrings
+from . import blocks, container, kstrings, partition
 from .bases import basis_of, load_basis
+from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
 from .errors import LaffError
+from .features import Field
 from .target import StepSearch
 from .tiles import Tile, tile_grid
 
@@ -37,9 +39,14 @@ def encode_tile(pixels: np.ndarray, *, step: float, bits: int, basis: str = "pho
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
     quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file.
     """
-    scores = blocks.forward(pixels, bits)
-    block_string, layers = kstrings.encode(scores, step, load_basis(basis))
-    decoded = blocks.inverse(scores, *pixels.shape[:2], bits)
+    used = load_basis(basis)
+    field = Field(Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3))
+    scores = partition.analyse(pixels, step, bits, used, field)
+    block_string, layers = kstrings.encode(scores, step, used, field)
+    del scores
+    decoded = blocks.inverse(
+        kstrings.dequantise(field, step, used), field.sizes, field.layout, bits
+    )
     return EncodedTile(block_string, layers, squared_error(pixels, decoded))
 
 
@@ -163,7 +170,7 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
     """How many layers to decode."""
     have = len(parsed.layers)
     if layers is not None:
-        if not 1 <= layers:
+        if not layers >= 1:
             raise LaffError(f"layers {layers} is not possible: choose 1 to {have}")
         return min(layers, have)
     if not 0 < fraction <= 1:
@@ -187,11 +194,10 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
     tile = tile_grid(header.height, header.width, parsed.tile)[index]
     strings = [strings[index] for strings in parsed.layers[:layers]]
     basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
-    rows, columns = -(-tile.height // blocks.BLOCK), -(-tile.width // blocks.BLOCK)
-    scores = kstrings.decode(
-        parsed.blocks[index], strings, header.channels, rows, columns, parsed.step, basis
-    )
-    return blocks.inverse(scores, tile.height, tile.width, header.bits)
+    layout = Layout(tile.height, tile.width, header.channels)
+    field = kstrings.decode(parsed.blocks[index], strings, layout, basis)
+    scores = kstrings.dequantise(field, parsed.step, basis)
+    return blocks.inverse(scores, field.sizes, layout, header.bits)
 
 
 def decode_bands(

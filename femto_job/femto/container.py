@@ -166,8 +166,7 @@ def write(
         "crc": crc,
         "blocks": [_seal(s, crc, -1, t) for t, s in enumerate(blocks)],
         "strings": [
-            [_seal(s, crc, k, t) for t, s in enumerate(strings)]
-            for k, strings in enumerate(layers)
+            [_seal(s, crc, k, t) for t, s in enumerate(strings)] for k, strings in enumerate(layers)
         ],
     }
     return _gzip(_dump(head | body))
@@ -232,7 +231,7 @@ def read(archive: bytes | bytearray | memoryview | str | Path) -> Archive:
             f"{name}: not a whole .laff archive (cut short or damaged): copy it again"
         ) from None
     version = top.get("version")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise LaffError(
             f"{name}: version {version!r} of the format is unknown here "
             f"(this femto reads version {VERSION}): install a newer femto"

@@ -13,9 +13,11 @@ All adaptive state lies in one int32 array:
 - an APM cell is a probability in 16 bits.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from .jit import njit
+from .jit import inlined, njit
 
 PROBABILITY_BITS = 22
 EVEN_SLOT = (1 << (PROBABILITY_BITS - 1)) << 8
@@ -50,10 +52,49 @@ RATE = CONFIDENCE + 256
 COST = RATE + 256
 """COST + p (12 bits): -log2(p / 4096) in 1/4096 bits. For the encoder's choices only."""
 
-# The range coder's registers, an int64 array.
-LOW, HIGH, CODE, POSITION, END = range(5)
-REGISTERS = 5
-MODE_ENCODE, MODE_DECODE = 0, 1
+# The range coder's registers. SPENT counts what the encoder has written, in 1/4096 bits.
+LOW, HIGH, CODE, POSITION, SPENT = range(5)
+MOST_INPUTS = 8
+# Places in `scratch` after the stretched inputs and their bias.
+OUTPUT_A, OUTPUT_B, APM_PLACE = MOST_INPUTS + 1, MOST_INPUTS + 2, MOST_INPUTS + 3
+
+
+class Coder(NamedTuple):
+    """A string that is being coded, in either direction, and the model it is coded with.
+
+    decoding   whether bits are read from data, or written to it
+    data       uint8: the string
+    registers  int64: the range coder's
+    state      int32: the adaptive state
+    slots      int64: places in the state of the slots that predict the next bit
+    scratch    int64: what `mixed_probability` leaves for `learn`
+    """
+
+    decoding: bool
+    data: np.ndarray
+    registers: np.ndarray
+    state: np.ndarray
+    slots: np.ndarray
+    scratch: np.ndarray
+
+
+def new_coder(decoding: bool, data: np.ndarray, state: np.ndarray) -> Coder:
+    """A coder at the beginning of the string `data`."""
+    coder = Coder(
+        decoding,
+        data,
+        np.zeros(5, np.int64),
+        state,
+        np.zeros(MOST_INPUTS, np.int64),
+        np.zeros(MOST_INPUTS + 4, np.int64),
+    )
+    coder.registers[HIGH] = 0xFFFFFFFF
+    if decoding:
+        for byte in data[:4]:
+            coder.registers[CODE] = (coder.registers[CODE] << 8) | int(byte)
+        coder.registers[CODE] <<= 8 * (4 - len(data[:4]))
+        coder.registers[POSITION] = 4
+    return coder
 
 
 def fresh_state(slots: int, weights: int, weight: float, apms: int) -> np.ndarray:
@@ -67,95 +108,88 @@ def fresh_state(slots: int, weights: int, weight: float, apms: int) -> np.ndarra
 
 
 @njit
-def start(coder, data, decoding):
-    """Set the registers to the beginning of a string."""
-    coder[LOW] = 0
-    coder[HIGH] = 0xFFFFFFFF
-    coder[POSITION] = 0
-    coder[CODE] = 0
-    coder[END] = len(data)
-    if decoding:
-        for _ in range(4):
-            byte = np.int64(0)
-            if coder[POSITION] < coder[END]:
-                byte = np.int64(data[coder[POSITION]])
-            coder[CODE] = (coder[CODE] << 8) | byte
-            coder[POSITION] += 1
-
-
-@njit
-def finish(coder, data):
+def finish(coder):
     """Close a string that is being written and return its length in bytes.
 
     One byte says it all: the decoder reads zeros after the end, and a high byte equal to that of
     HIGH (which differs from that of LOW) followed by zeros lies between the two.
     """
-    data[coder[POSITION]] = coder[HIGH] >> 24
-    coder[POSITION] += 1
-    return coder[POSITION]
+    registers = coder.registers
+    coder.data[registers[POSITION]] = registers[HIGH] >> 24
+    registers[POSITION] += 1
+    return registers[POSITION]
 
 
-@njit
-def code_bit(bit, p, coder, data, decoding):
+@inlined
+def code_bit(bit, p, coder):
     """Code one bit whose probability of being one is p / 65536 (4 to 65532); returns the bit."""
-    low, high = coder[LOW], coder[HIGH]
+    registers, data = coder.registers, coder.data
+    low, high = registers[LOW], registers[HIGH]
     middle = low + (((high - low) * p) >> 16)
-    if decoding:
-        bit = 1 if coder[CODE] <= middle else 0
+    if coder.decoding:
+        bit = 1 if registers[CODE] <= middle else 0
+    else:
+        registers[SPENT] += TABLES[COST + ((p >> 4) if bit else 4096 - (p >> 4))]
     if bit:
         high = middle
     else:
         low = middle + 1
     while ((low ^ high) & 0xFF000000) == 0:
-        position = coder[POSITION]
-        if decoding:
+        position = registers[POSITION]
+        if coder.decoding:
             byte = np.int64(0)
-            if position < coder[END]:
+            if position < len(data):
                 byte = np.int64(data[position])
-            coder[CODE] = ((coder[CODE] << 8) & 0xFFFFFFFF) | byte
+            registers[CODE] = ((registers[CODE] << 8) & 0xFFFFFFFF) | byte
         else:
             data[position] = high >> 24
-        coder[POSITION] = position + 1
+        registers[POSITION] = position + 1
         low = (low << 8) & 0xFFFFFFFF
         high = ((high << 8) & 0xFFFFFFFF) | 0xFF
-    coder[LOW] = low
-    coder[HIGH] = high
+    registers[LOW] = low
+    registers[HIGH] = high
     return bit
 
 
-@njit
-def update_slot(state, at, bit, limit, tables):
+@inlined
+def update_slot(state, at, bit, limit):
     """Move a slot towards the bit just coded, by 1 / (count + 1.6); the count stops at `limit`."""
     slot = state[at]
     count = slot & 255
     p = slot >> 8
     target = 4194303 if bit else 0
-    p += ((target - p) * tables[RATE + count]) >> 16
+    p += ((target - p) * TABLES[RATE + count]) >> 16
     if count < limit:
         count += 1
     state[at] = (p << 8) | count
 
 
+@inlined
+def slot_probability(slot):
+    """A slot's probability of a one, in 16 bits, kept off the ends."""
+    return min(max(np.int64(slot) >> 14, 4), 65532)
+
+
 @njit
-def code_direct(bit, at, limit, state, tables, coder, data, decoding):
+def code_direct(bit, at, limit, coder):
     """Code one bit with the probability of a single slot."""
-    p = min(max(state[at] >> 14, 4), 65532)
-    bit = code_bit(bit, p, coder, data, decoding)
-    update_slot(state, at, bit, limit, tables)
+    bit = code_bit(bit, slot_probability(coder.state[at]), coder)
+    update_slot(coder.state, at, bit, limit)
     return bit
 
 
-@njit
-def mixed_probability(slots, n, weights_a, weights_b, apm_a, apm_b, state, tables, scratch):
+@inlined
+def mixed_probability(n, weights_a, weights_b, apm_a, apm_b, coder):
     """Probability (16 bits) of a one from n slots, two weight vectors of n + 1, and two APMs.
 
     Leaves in `scratch` what `learn` needs: the inputs, the two mixers' outputs, the APM place.
     """
+    state, slots, scratch = coder.state, coder.slots, coder.scratch
     dot_a = np.int64(0)
     dot_b = np.int64(0)
     for i in range(n):
         slot = state[slots[i]]
-        x = (tables[STRETCH + (slot >> 18)] * tables[CONFIDENCE + (slot & 255)]) >> 8
+        x = (TABLES[STRETCH + (slot >> 18)] * TABLES[CONFIDENCE + (slot & 255)]) >> 8
         scratch[i] = x
         dot_a += x * state[weights_a + i]
         dot_b += x * state[weights_b + i]
@@ -170,26 +204,27 @@ def mixed_probability(slots, n, weights_a, weights_b, apm_a, apm_b, state, table
     a = apm_a + place
     b = apm_b + place
     refined = (state[a] + state[b]) * (128 - part) + (state[a + 1] + state[b + 1]) * part
-    scratch[10] = tables[SQUASH + dot_a]
-    scratch[11] = tables[SQUASH + dot_b]
-    scratch[12] = place + (1 if part >= 64 else 0)
-    p = (2 * tables[SQUASH + dot] + (refined >> 7)) >> 2
+    scratch[OUTPUT_A] = TABLES[SQUASH + dot_a]
+    scratch[OUTPUT_B] = TABLES[SQUASH + dot_b]
+    scratch[APM_PLACE] = place + (1 if part >= 64 else 0)
+    p = (2 * TABLES[SQUASH + dot] + (refined >> 7)) >> 2
     return min(max(p, 4), 65532)
 
 
-@njit
-def learn(bit, slots, n, weights_a, weights_b, apm_a, apm_b, limit, rate, state, tables, scratch):
+@inlined
+def learn(bit, n, weights_a, weights_b, apm_a, apm_b, limit, rate, coder):
     """Update everything that took part in `mixed_probability` with the bit just coded."""
-    error_a = ((bit << 16) - scratch[10]) * rate
-    error_b = ((bit << 16) - scratch[11]) * rate
+    state, slots, scratch = coder.state, coder.slots, coder.scratch
+    error_a = ((bit << 16) - scratch[OUTPUT_A]) * rate
+    error_b = ((bit << 16) - scratch[OUTPUT_B]) * rate
     for i in range(n + 1):
         x = scratch[i]
         state[weights_a + i] += (x * error_a + (1 << 23)) >> 24
         state[weights_b + i] += (x * error_b + (1 << 23)) >> 24
     target = 65535 if bit else 0
-    a = apm_a + scratch[12]
-    b = apm_b + scratch[12]
+    a = apm_a + scratch[APM_PLACE]
+    b = apm_b + scratch[APM_PLACE]
     state[a] += (target - state[a]) >> 6
     state[b] += (target - state[b]) >> 6
     for i in range(n):
-        update_slot(state, slots[i], bit, limit, tables)
+        update_slot(state, slots[i], bit, limit)

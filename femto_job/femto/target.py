@@ -97,7 +97,7 @@ class StepSearch:
         """How far a round is from the target, in units of the tolerance; positive: too coarse."""
         _, nbytes, sse = entry
         if self.ratio is not None:
-            return (self.raw_nbytes / nbytes / self.ratio - 1) / RATIO_TOLERANCE
+            return math.log(self.raw_nbytes / nbytes / self.ratio) / RATIO_TOLERANCE
         if self.psnr is not None:
             return min(max((self.psnr - psnr(sse, self.samples, self.bits)), -99), 99) / (
                 PSNR_TOLERANCE
@@ -129,7 +129,7 @@ class StepSearch:
         if self.psnr is not None:
             move = -miss * PSNR_TOLERANCE / 5.0 * math.log(2)
         else:
-            move = -math.log(max(1 + miss * RATIO_TOLERANCE, 1e-3)) * 1.2
+            move = -miss * RATIO_TOLERANCE * 1.2
         move += math.copysign(0.02, move)
         step = self._clip(math.exp(log_step + move))
         return None if any(abs(math.log(step) - s) < 1e-6 for s, _ in rounds) else step

@@ -1,11 +1,12 @@
-"""Learning a basis from pictures: block classes, neighbour weights, the coder's state.
+"""Learning a basis from pictures: block classes, size costs, neighbour weights, coder state.
 
-Three stages, each on what the one before it has learned:
+Stages, each on what those before it have learned:
 
-1. *Classes*: SVD bases of clusters of blocks, chosen and updated for code length.
-2. *Weights*: how the magnitudes and signs around a score predict it (least squares, non-negative
+1. *Classes*: SVD bases of clusters of small blocks, chosen and updated for code length.
+2. *Size costs*: what blocks of each size cost in the coder, as tables of their scores.
+3. *Weights*: how the magnitudes and signs around a score predict it (least squares, non-negative
    for magnitudes).
-3. *State*: the adaptive models are run over the pictures once; what they have learned ships.
+4. *State*: the adaptive models are run over the pictures once; what they have learned ships.
 
 Deterministic for given pictures, in a given order, and a seed.
 """
@@ -15,27 +16,30 @@ import sys
 import numpy as np
 from scipy.optimize import linear_sum_assignment, nnls
 
-from . import blocks, classes, kstrings
-from .jit import njit
-from .kstrings import (
-    GROUPS,
-    LOW,
+from . import bases, classes, kstrings, model, partition
+from .blocks import DCT, ZIGZAG, ZONES, Layout, dct_matrix
+from .features import (
+    LARGE_SIGN_KEYS,
     MAGNITUDES,
-    PLANES,
     SETS,
     SIGNED,
-    SUB,
     ZONE_FEATURES,
-    ZONE_THRESHOLD,
     Field,
+    block_at,
+    close_zone,
+    draw_lines,
     magnitude_features,
-    note,
+    sign_key,
     signed_features,
     zone_features,
 )
+from .jit import njit
+from .kstrings import ZONE_THRESHOLD
+from .model import GROUP, GROUPS, PLANES
 
 STEPS = (9.0, 15.0, 24.0, 38.0, 12.0, 20.0, 30.0)
 """Quantiser steps at which the training pictures are coded, in turn."""
+MEAN_SCALE = 1024
 
 
 def report(line: str) -> None:
@@ -43,172 +47,27 @@ def report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@njit
-def _accumulate(g, n, target, weight, gram, moment):
-    for i in range(n):
-        if g[i] != 0:
-            x = g[i] * weight
-            moment[i] += x * target
-            for j in range(n):
-                gram[i, j] += x * g[j]
+# --- classes ---------------------------------------------------------------------------------
 
 
-@njit
-def _gather(coded, values, magnitudes, zones, borders, energy, expected, classes, shape,
-            frequency_steps, zone_steps, used, edges, means, zone_means, zone_weights, weights,
-            sign_weights, group, low_of, zone_gram, zone_moment, gram, moment, sign_gram,
-            sign_moment):  # fmt: skip
-    """Walk a coded tile as the coder does and add every prediction to the normal equations."""
-    planes, rows, columns, stride, cells = shape
-    g = np.zeros(32, np.int64)
-    f = np.zeros(SIGNED, np.int64)
-    same = np.zeros(4, np.bool_)
-    x = np.zeros(32, np.float64)
-    for z in range(64):
-        for p in range(planes):
-            if z >= used[p]:
-                continue
-            kind = min(p, 1)
-            for by in range(rows):
-                for bx in range(columns):
-                    cell = (by + 2) * stride + bx + 2
-                    plane_cell = p * cells + cell
-                    zone_at = (p * 65 + z) * cells + cell
-                    c = np.int64(classes[cell])
-                    trained = 1 if c > 0 else 0
-                    total = np.int64(0)
-                    for i in range(SUB):
-                        if z + i > 0:
-                            total += abs(coded[zone_at * SUB + i])
-                    open_zone = True
-                    if z > 0:
-                        zone_features(g, zones, zone_at, p, z, stride, cells, zone_steps, energy,
-                                      expected, plane_cell, zone_means[c, kind, z])  # fmt: skip
-                        estimate = np.int64(0)
-                        for i in range(ZONE_FEATURES):
-                            x[i] = g[i] / 16
-                            estimate += g[i] * zone_weights[p, trained, z, i]
-                        estimate >>= 8
-                        mu = max(estimate / 256, 0.0) + 0.03
-                        _accumulate(x, ZONE_FEATURES, min(total, 64), 1 / (mu + mu * mu / 2),
-                                    zone_gram[p, trained, z], zone_moment[p, trained, z])  # fmt: skip
-                        open_zone = estimate >= ZONE_THRESHOLD or total > 0
-                        if not open_zone:
-                            expected[plane_cell] += zone_means[c, kind, z]
-                            continue
-                    for i in range(4):
-                        there = cell - 1 - (i > 0) * (stride - 1)
-                        if i == 2:
-                            there = cell - stride - 1
-                        elif i == 3:
-                            there = cell - stride + 1
-                        same[i] = classes[there] == c
-                    in_zone = 0
-                    for sub in range(SUB):
-                        k = z * SUB + sub
-                        at = zone_at * SUB + sub
-                        dc = k == 0
-                        low = low_of[k]
-                        e = max(low, 0)
-                        value = np.int64(coded[at])
-                        prediction = np.int64(0)
-                        if low >= 0:
-                            signed_features(f, values, borders, at, cell, p, stride, cells,
-                                            edges[c, e], same, dc)  # fmt: skip
-                            for i in range(SIGNED):
-                                prediction += f[i] * sign_weights[p, c, e, i]
-                                x[i] = f[i] / 64
-                            prediction >>= 12
-                            _accumulate(x, SIGNED, value, 1.0, sign_gram[p, c, e],
-                                        sign_moment[p, c, e])  # fmt: skip
-                        offset = (prediction + 32) >> 6 if dc else np.int64(0)
-                        mean = np.int64(means[c, kind, k])
-                        magnitude_features(g, magnitudes, zones, at, zone_at, p, k, stride, cells,
-                                           frequency_steps, energy, expected, plane_cell,
-                                           mean)  # fmt: skip
-                        if not dc:
-                            g[26] = min(abs(prediction), 1 << 20) >> 2
-                        q = group[k]
-                        estimate = np.int64(0)
-                        for i in range(MAGNITUDES):
-                            x[i] = g[i] / 16
-                            estimate += g[i] * weights[p, trained, q, i]
-                        mu = max(estimate / 65536, 0.0) + 0.03
-                        size = min(abs(value - offset), 64)
-                        _accumulate(x, MAGNITUDES, size, 1 / (mu + mu * mu / 2),
-                                    gram[p, trained, q], moment[p, trained, q])  # fmt: skip
-                        note(value, values, magnitudes, borders, energy, expected, at, cell, p,
-                             cells, edges[c, e], low, mean, value - offset)  # fmt: skip
-                        if not dc:
-                            in_zone += abs(value)
-                    zones[zone_at] = min(in_zone, 255)
-
-
-class _Equations:
-    """Normal equations of all predictors."""
-
-    def __init__(self, classes: int):
-        self.zone = (np.zeros((PLANES, SETS, 64, ZONE_FEATURES, ZONE_FEATURES)),
-                     np.zeros((PLANES, SETS, 64, ZONE_FEATURES)))  # fmt: skip
-        self.size = (np.zeros((PLANES, SETS, GROUPS, MAGNITUDES, MAGNITUDES)),
-                     np.zeros((PLANES, SETS, GROUPS, MAGNITUDES)))  # fmt: skip
-        self.sign = (np.zeros((PLANES, classes, LOW, SIGNED, SIGNED)),
-                     np.zeros((PLANES, classes, LOW, SIGNED)))  # fmt: skip
-
-    def add(self, coded: Field, used: np.ndarray, basis) -> None:
-        field = Field(coded.planes, coded.rows, coded.columns)
-        _gather(coded.values, field.values, field.magnitudes, field.zones, field.borders,
-                field.energy, field.expected, coded.classes, field.shape, field.frequency_steps,
-                field.zone_steps, used, basis.edges, basis.means, basis.zone_means,
-                basis.zone_weights, basis.weights, basis.sign_weights, kstrings.GROUP,
-                kstrings.LOW_OF, *self.zone, *self.size, *self.sign)  # fmt: skip
-
-
-def _non_negative(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
-    """Solve least squares with weights >= 0 from normal equations; fixed point 1/4096."""
-    n = len(moment)
-    gram = gram + np.eye(n) * (ridge + 1e-4 * np.trace(gram) / n)
-    factor = np.linalg.cholesky(gram)
-    solution, _ = nnls(factor.T, np.linalg.solve(factor, moment))
-    return np.rint(np.minimum(solution, 7.9) * 4096).astype(np.int32)
-
-
-def _solve(equations: _Equations, basis, enough: float = 30.0) -> None:
-    """Replace the basis's weights by the solutions; rows that saw little borrow from others."""
-    for (grams, moments), out in (
-        (equations.zone, basis.zone_weights),
-        (equations.size, basis.weights),
-    ):
-        constant = 21 if out is basis.zone_weights else 23
-        for p in range(PLANES):
-            for s in range(SETS):
-                for k in range(out.shape[2]):
-                    gram, moment = grams[p, s, k], moments[p, s, k]
-                    if gram[constant, constant] < enough:
-                        # Unused in this plane or set: what all planes and sets know together.
-                        gram, moment = grams[:, :, k].sum((0, 1)), moments[:, :, k].sum((0, 1))
-                    if gram[constant, constant] >= enough:
-                        out[p, s, k] = _non_negative(gram, moment, 1.0)
-    grams, moments = equations.sign
-    for index in np.ndindex(*grams.shape[:3]):
-        gram = grams[index] + np.eye(SIGNED) * (5 + 1e-3 * np.trace(grams[index]) / SIGNED)
-        weights = np.linalg.solve(gram, moments[index])
-        basis.sign_weights[index] = np.rint(np.clip(weights, -7.9, 7.9) * 4096)
-
-
-def _blocks_of(tiles) -> np.ndarray:
-    """The low luma scores of every block of the tiles, float32 (n, 63), in coding order."""
-    low = kstrings.LOW_SCORES[1:]
-    return np.concatenate(
-        [s[0].transpose(1, 2, 0, 3).reshape(-1, 256)[:, low] for s, _ in tiles]
-    )
+def _small_blocks(pictures: list[np.ndarray]) -> np.ndarray:
+    """Luma DCT scores 1 … 63 (zigzag) of every 8 x 8 block, float32 (n, 63)."""
+    out = []
+    for picture in pictures:
+        luma = picture.astype(np.float64).reshape(*picture.shape[:2], -1)
+        luma = luma.sum(axis=2) / np.sqrt(luma.shape[2])
+        rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
+        x = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3)
+        scores = dct_matrix(8) @ x.reshape(-1, 8, 8) @ dct_matrix(8).T
+        out.append(scores[:, ZIGZAG[1:, 0], ZIGZAG[1:, 1]].astype(np.float32))
+    return np.concatenate(out)
 
 
 def _orientation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Angle (0 to pi) and coherence (0 to 1) of blocks given by their low scores (n, 63), from
-    the structure tensor of the 8 x 8 picture that these scores make."""
-    u, v = kstrings.FREQUENCY[kstrings.LOW_SCORES[1:]].T
-    cosines = blocks.dct_matrix(8)
+    """Angle (0 to pi) and coherence (0 to 1) of blocks given by their scores (n, 63), from the
+    structure tensor."""
+    u, v = ZIGZAG[1:].T
+    cosines = DCT[0, :8, :8]
     planes = np.einsum("ne,ei,ej->nij", x, cosines[u], cosines[v], optimize=True)
     gy, gx = np.gradient(planes, axis=(1, 2))
     xx, yy, xy = ((p * q).sum((1, 2)) for p, q in ((gx, gx), (gy, gy), (gx, gy)))
@@ -235,15 +94,15 @@ def _svd_basis(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return rows * np.sign(rows[np.arange(63), np.abs(rows).argmax(1)])[:, None]
 
 
-def train_classes(tiles, count: int, seed: int = 1, iterations: int = 8, limit: int = 80_000):
-    """Learn `count` classes besides the DCT from the tiles' luma blocks.
+def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, limit: int = 150_000):
+    """Learn `count` classes besides the DCT from the pictures' small luma blocks.
 
     Alternates between assigning blocks to the class in which they cost least and recomputing
     each class's SVD basis and mean magnitudes ("likelihood training").
     Returns (components int16 (count, 63, 63), levels (count + 1, 63), prices (count + 1)).
     """
     rng = np.random.default_rng(seed)
-    x = _blocks_of(tiles)
+    x = _small_blocks(pictures)
     x = x[(np.abs(x) > 6).any(1)]
     x = x[np.sort(rng.permutation(len(x))[:limit])]
     steps = np.array([9.0, 15.0, 25.0, 40.0])[rng.integers(0, 4, len(x))]
@@ -252,6 +111,7 @@ def train_classes(tiles, count: int, seed: int = 1, iterations: int = 8, limit: 
     rows = [np.eye(63)] * (count + 1)
     levels = np.zeros((count + 1, 63), np.int32)
     prices = np.full(count + 1, np.log2(count + 1))
+    common = np.abs(x).mean(0)
     for iteration in range(iterations + 1):
         costs = np.empty((len(x), count + 1), np.float32)
         for c in range(count + 1):
@@ -259,73 +119,301 @@ def train_classes(tiles, count: int, seed: int = 1, iterations: int = 8, limit: 
             if c > 0 and mine.sum() >= 100:
                 rows[c] = _svd_basis(x[mine], steps[mine])
             magnitudes = np.abs(x[mine] @ rows[c].T)
-            common = np.abs(x).mean(0)
             mean = (magnitudes.sum(0) + 50 * common) / (len(magnitudes) + 50)
             levels[c] = classes.levels_of(mean)
-            costs[:, c] = classes.patch_costs(
-                np.ascontiguousarray(x @ rows[c].T.astype(np.float32)), steps, levels[c]
-            ) + classes.TRADE * prices[c]  # fmt: skip
+            costs[:, c] = (
+                classes.patch_costs(
+                    np.ascontiguousarray(x @ rows[c].T.astype(np.float32)), steps, levels[c]
+                )
+                + classes.TRADE * prices[c]
+            )
         own = costs.argmin(1)
         usage = np.bincount(own, minlength=count + 1)
         prices = -np.log2((usage + 50) / (len(x) + 50 * (count + 1)))
-        report(f"classes {iteration}: cost {costs.min(1).mean():.4f}, DCT alone "
-               f"{costs[:, 0].mean():.4f}, usage {usage.min()} to {usage.max()}")  # fmt: skip
+        report(
+            f"classes {iteration}: cost {costs.min(1).mean():.4f}, DCT alone "
+            f"{costs[:, 0].mean():.4f}, usage {usage.min()} to {usage.max()}"
+        )
     components = np.rint(np.stack(rows[1:]) * 32767).astype(np.int16)
-    return components, levels, prices
+    return components, levels, prices.astype(np.float32)
 
 
-MEAN_SCALE = 1024
+# --- weights ---------------------------------------------------------------------------------
 
 
-def train_means(tiles, basis) -> None:
-    """Measure what each class expects of its components: mean quantised magnitudes."""
-    total = np.zeros((basis.classes, 2, 256))
-    count = np.zeros((basis.classes, 2))
-    for scores, step in tiles:
-        work = scores.copy()
-        chosen = basis.classify(work, step)
-        field = Field(*work.shape[:1], *work.shape[2:4])
-        field.inner_classes()[...] = chosen
-        kstrings.rotate(work, field.classes, field.stride, basis.forward, kstrings.LOW_SCORES)
-        sizes = np.floor(np.abs(work) / step + 0.4).transpose(0, 2, 3, 1, 4).reshape(
-            len(work), -1, 256)  # fmt: skip
-        for c in range(basis.classes):
-            mine = chosen.ravel() == c
-            for p in range(len(work)):
-                total[c, min(p, 1)] += np.minimum(sizes[p, mine], 64).sum(0)
-                count[c, min(p, 1)] += mine.sum()
+@njit
+def _accumulate(x, n, target, weight, gram, moment):
+    for i in range(n):
+        if x[i] != 0:
+            y = x[i] * weight
+            moment[i] += y * target
+            for j in range(n):
+                gram[i, j] += y * x[j]
+
+
+@njit
+def _gather(
+    coded,
+    t,
+    learned,
+    used,
+    zone_gram,
+    zone_moment,
+    gram,
+    moment,
+    sign_gram,
+    sign_moment,
+    mean_sum,
+    mean_count,
+):
+    """Walk a tile whose values are `coded` as the coder does, with the fresh field t, and add
+    every prediction to the normal equations."""
+    stride, classes = t.stride, len(learned.edges)
+    g = np.zeros(32, np.int64)
+    f = np.zeros(SIGNED, np.int64)
+    x = np.zeros(32, np.float64)
+    for z in range(64):
+        for p in range(t.planes):
+            listed = t.luma_list if p == 0 else t.chroma_list
+            for index in range(len(listed)):
+                b = block_at(t, learned, listed, index, p, z)
+                cell, s, plane_cell = b.cell, b.s, b.plane_cell
+                r = 1 << s
+                inside = r * r
+                total = np.int64(0)
+                for sub in range(inside):
+                    if z + sub > 0:
+                        total += abs(
+                            coded[b.zone_base + cell + (sub >> s) * stride + (sub & (r - 1))]
+                        )
+                row = b.c if s == 0 else classes - 1 + s
+                mean_sum[row, min(p, 1), z] += min(total, 64 * inside)
+                mean_count[row, min(p, 1), z] += inside
+                if z >= used[p]:
+                    continue
+                if z > 0:
+                    zone_features(g, t, b)
+                    estimate = np.int64(0)
+                    for e in range(ZONE_FEATURES):
+                        x[e] = g[e] / 16
+                        estimate += g[e] * learned.zone_weights[p, b.which, z, e]
+                    mu = max(estimate / 65536, 0.0) + 0.02
+                    _accumulate(
+                        x,
+                        ZONE_FEATURES,
+                        min(total / inside, 64.0),
+                        1 / (mu + mu * mu / 2),
+                        zone_gram[p, b.which, z],
+                        zone_moment[p, b.which, z],
+                    )
+                    if ((estimate << (2 * s)) >> 8) < ZONE_THRESHOLD and total == 0:
+                        continue
+                in_zone = np.int64(0)
+                for sub in range(inside):
+                    i = sub >> s
+                    j = sub & (r - 1)
+                    k = z * inside + sub
+                    at = b.zone_base + cell + i * stride + j
+                    dc = k == 0
+                    value = np.int64(coded[at])
+                    prediction = np.int64(0)
+                    key = sign_key(b.c, classes, z, s, sub)
+                    if key >= 0:
+                        signed_features(f, t, learned, b, i, j)
+                        for e in range(SIGNED):
+                            prediction += f[e] * learned.sign_weights[p, key, e]
+                            x[e] = f[e] / 64
+                        prediction >>= 12
+                        _accumulate(x, SIGNED, value, 1.0, sign_gram[p, key], sign_moment[p, key])
+                    offset = (prediction + 32) >> 6 if dc else np.int64(0)
+                    magnitude_features(g, t, b, i, j, k)
+                    if not dc:
+                        g[26] = min(abs(prediction), 1 << 20) >> 2
+                    q = GROUP[s, k]
+                    estimate = np.int64(0)
+                    for e in range(MAGNITUDES):
+                        x[e] = g[e] / 16
+                        estimate += g[e] * learned.weights[p, b.which, q, e]
+                    mu = max(estimate / 65536, 0.0) + 0.03
+                    size = min(abs(value - offset), 64)
+                    _accumulate(
+                        x,
+                        MAGNITUDES,
+                        size,
+                        1 / (mu + mu * mu / 2),
+                        gram[p, b.which, q],
+                        moment[p, b.which, q],
+                    )
+                    t.magnitudes[at] = min(abs(value - offset), 255)
+                    t.values[at] = value
+                    if dc:
+                        for y in range(r):
+                            for e in range(r):
+                                t.means[plane_cell + y * stride + e] = (value << 6) >> s
+                    else:
+                        in_zone += abs(value)
+                    if value != 0 and key >= 0:
+                        draw_lines(value, t, learned, b, i, j)
+                if in_zone > 0:
+                    close_zone(in_zone, t, b)
+
+
+class _Equations:
+    """Normal equations of all predictors, and the sums behind a basis's means."""
+
+    def __init__(self, count: int):
+        keys = count * ZONES + LARGE_SIGN_KEYS
+        self.zone = (
+            np.zeros((PLANES, SETS, ZONES, ZONE_FEATURES, ZONE_FEATURES)),
+            np.zeros((PLANES, SETS, ZONES, ZONE_FEATURES)),
+        )
+        self.size = (
+            np.zeros((PLANES, SETS, GROUPS, MAGNITUDES, MAGNITUDES)),
+            np.zeros((PLANES, SETS, GROUPS, MAGNITUDES)),
+        )
+        self.sign = (np.zeros((PLANES, keys, SIGNED, SIGNED)), np.zeros((PLANES, keys, SIGNED)))
+        self.means = (np.zeros((count + 2, 2, ZONES)), np.zeros((count + 2, 2, ZONES)))
+
+    def add(self, coded: Field, used: np.ndarray, basis) -> None:
+        """Add the predictions of a coded tile."""
+        field = Field(coded.layout)
+        field.sizes, field.classes, field.lists = coded.sizes, coded.classes, coded.lists
+        _gather(
+            coded.values,
+            field.tile(),
+            basis.learned,
+            used,
+            *self.zone,
+            *self.size,
+            *self.sign,
+            *self.means,
+        )
+
+
+def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Solve least squares with weights >= 0 from normal equations; fixed point 1/4096."""
+    n = len(moment)
+    gram = gram + np.eye(n) * (1.0 + 1e-4 * np.trace(gram) / n)
+    factor = np.linalg.cholesky(gram)
+    solution, _ = nnls(factor.T, np.linalg.solve(factor, moment))
+    return np.rint(np.minimum(solution, 7.9) * 4096).astype(np.int32)
+
+
+def _solve(equations: _Equations, basis, enough: float = 500.0) -> None:
+    """Replace the basis's weights and means by what the equations say.
+
+    Rows that saw little borrow from the other planes and sets.
+    """
+    for (grams, moments), out, constant in (
+        (equations.zone, basis.zone_weights, 20),
+        (equations.size, basis.weights, 23),
+    ):
+        for p, s, k in np.ndindex(*out.shape[:3]):
+            gram, moment = grams[p, s, k], moments[p, s, k]
+            if gram[constant, constant] < enough:
+                gram, moment = grams[:, s, k].sum(0), moments[:, s, k].sum(0)
+            if gram[constant, constant] < enough:
+                gram, moment = grams[:, :, k].sum((0, 1)), moments[:, :, k].sum((0, 1))
+            if gram[constant, constant] >= enough:
+                out[p, s, k] = _non_negative(gram, moment)
+    grams, moments = equations.sign
+    for index in np.ndindex(*grams.shape[:2]):
+        gram = grams[index] + np.eye(SIGNED) * (5 + 1e-3 * np.trace(grams[index]) / SIGNED)
+        weights = np.linalg.solve(gram, moments[index])
+        basis.sign_weights[index] = np.rint(np.clip(weights, -7.9, 7.9) * 4096)
+    total, count = equations.means
     # A class that saw little looks like all classes together.
-    common = (total.sum(0) + 0.01) / (count.sum(0)[:, None] + 1)
-    means = (total + 200 * common) / (count[:, :, None] + 200)
+    common = (total.sum(0) + 0.01) / (count.sum(0) + 1)
+    means = (total + 1000 * common) / (count + 1000)
     basis.means = np.clip(np.rint(means * MEAN_SCALE), 1, 65535).astype(np.int32)
     basis.__post_init__()
 
 
-def train_weights(tiles: list[tuple[np.ndarray, float]], basis, passes: int = 2) -> None:
-    """Fit the neighbour weights of `basis`, in place, to tiles given as (scores, step)."""
-    for _ in range(passes):
-        equations = _Equations(basis.classes)
-        for scores, step in tiles:
-            work = scores.copy()
-            classes = basis.classify(work, step)
-            field, used, _, _ = kstrings.code_field(work, step, basis, classes, basis.state.copy())
-            equations.add(field, used, basis)
-        _solve(equations, basis)
+def code(
+    picture: np.ndarray, step: float, basis, *, state=None, size: int = -1, counts=None, spent=None
+):
+    """Code a training picture as one tile; returns (field, used zones, bytes)."""
+    planes = 1 if picture.ndim == 2 else 3
+    field = Field(Layout(*picture.shape[:2], planes))
+    scores = partition.analyse(picture, step, 8, basis, field, size=size, counts=counts)
+    used, block_string, layers = kstrings.code_field(
+        scores, step, basis, field, basis.state.copy() if state is None else state, spent
+    )
+    return field, used, len(block_string) + sum(map(len, layers))
 
 
-def train_state(tiles: list[tuple[np.ndarray, float]], basis, trust: int = 30) -> int:
-    """Run the coder over the tiles and keep its state in `basis`; returns the bytes it took.
+def train_weights(work, basis, size_of=lambda i: -1) -> None:
+    """Fit neighbour weights and means of `basis`, in place, to `work`, pairs of picture and step;
+    `size_of(i)` forces the block size of picture i."""
+    equations = _Equations(basis.classes)
+    for i, (picture, step) in enumerate(work):
+        field, used, _ = code(picture, step, basis, size=size_of(i))
+        equations.add(field, used, basis)
+    _solve(equations, basis)
+
+
+def train_state(work, basis, size_of=lambda i: -1, trust: int = 30) -> int:
+    """Run the coder over `work` and keep its state in `basis`; returns the bytes it took.
 
     Counts are cut to `trust`, so that a new picture can still change what was learned.
     """
-    state, nbytes = kstrings.fresh_state(), 0
-    for scores, step in tiles:
-        work = scores.copy()
-        classes = basis.classify(work, step)
-        _, _, block_string, layers = kstrings.code_field(work, step, basis, classes, state)
-        nbytes += len(block_string) + sum(map(len, layers))
-    slots = state[: kstrings.SLOTS]
-    np.minimum(slots & 255, trust, out=(counts := np.empty_like(slots)))
-    state[: kstrings.SLOTS] = (slots & ~255) | counts
+    state, nbytes = model.fresh_state(), 0
+    for i, (picture, step) in enumerate(work):
+        nbytes += code(picture, step, basis, state=state, size=size_of(i))[2]
+    slots = state[: model.SLOTS]
+    state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, trust)
     basis.state = state
     return nbytes
+
+
+def train_size_costs(work, basis) -> None:
+    """Fit the cost tables of block sizes, in place, to what the coder spends on each block."""
+    gram = np.zeros((2, 3, partition.TERMS, partition.TERMS))
+    moment = np.zeros((2, 3, partition.TERMS))
+    for picture, step in work:
+        for size in range(3):
+            layout = Layout(*picture.shape[:2], 1 if picture.ndim == 2 else 3)
+            counts = np.zeros((2, layout.rows * layout.columns, partition.TERMS), np.float32)
+            spent = np.zeros((2, layout.rows * layout.columns), np.float32)
+            field, _, _ = code(picture, step, basis, size=size, counts=counts, spent=spent)
+            for kind in range(2 if layout.planes == 3 else 1):
+                n = len(field.lists[kind])
+                x, y = counts[kind, :n].astype(np.float64), spent[kind, :n].astype(np.float64)
+                weight = 1 / (y.mean() + y)
+                gram[kind, size] += (x * weight[:, None]).T @ x
+                moment[kind, size] += (x * weight[:, None]).T @ y
+    for index in np.ndindex(2, 3):
+        if moment[index].any():
+            ridge = np.eye(partition.TERMS) * 0.1
+            basis.size_costs[index] = np.linalg.solve(gram[index] + ridge, moment[index])
+
+
+def train(pictures: list[np.ndarray], *, name: str, count: int = 31, seed: int = 1):
+    """Learn a basis from pictures, uint8 (h, w) or (h, w, 3), in the given order.
+
+    Parameters: `name` of the basis; `count` of trained classes besides the DCT, 0 to 31; `seed`.
+    Returns a Basis, not yet saved.
+    """
+    work = [(picture, STEPS[i % len(STEPS)]) for i, picture in enumerate(pictures)]
+    basis = bases.untrained()
+    if count:
+        basis.components, basis.levels, basis.prices = train_classes(pictures, count, seed)
+        basis.means = np.concatenate([np.repeat(basis.means[:1], count, axis=0), basis.means])
+        small = np.repeat(basis.sign_weights[:, :ZONES], count, axis=1)
+        basis.sign_weights = np.ascontiguousarray(
+            np.concatenate([small, basis.sign_weights], axis=1)
+        )
+        basis.__post_init__()
+    some = work[::4]
+    cycle = lambda i: i % 3  # noqa: E731
+    train_weights(some, basis, cycle)
+    report("first weights, from blocks of one size a picture")
+    report(f"first state: {train_state(some, basis, cycle)} bytes")
+    train_size_costs(work[2::8], basis)
+    report("size costs")
+    for part in (work[1::3], work):
+        train_weights(work[::2], basis)
+        report("weights")
+        report(f"state: {train_state(part, basis)} bytes")
+    basis.name = name
+    return basis

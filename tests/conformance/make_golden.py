@@ -1,0 +1,91 @@
+"""Make the golden archives of the current format version, once, when a version is new.
+
+    python3 tests/conformance/make_golden.py
+
+Archives that are there stay as they are: they are what older versions wrote.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "femto_job"))
+
+import femto  # noqa: E402
+from femto import codec, pictures  # noqa: E402
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def crop(name: str, y: int, x: int, height: int, width: int) -> np.ndarray:
+    """A window of one of the sample pictures."""
+    with pictures.open_page(ROOT / "samples" / name) as reader:
+        return np.ascontiguousarray(reader[y : y + height, x : x + width])
+
+
+def sources() -> dict[str, tuple[np.ndarray, dict]]:
+    """Name -> picture and options of every golden archive."""
+    photo = crop("dragonfly.png", 60, 80, 97, 130)
+    xray = crop("chest-xray.png", 100, 100, 80, 111)
+    y, x = np.mgrid[0:70, 0:90]
+    waves = 32768 + 30000 * np.sin(x / 9) * np.cos(y / 13)
+    deep = np.stack([waves, waves.T[: waves.shape[0] // 2].mean() + 0 * waves, 65535 - waves], 2)
+    return {
+        "photo-q75": (photo, {"quality": 75, "source": "photo.png"}),
+        "photo-q20": (photo, {"quality": 20}),
+        "photo-q98": (photo[:40, :50], {"quality": 98}),
+        "photo-ratio": (photo, {"ratio": 20}),
+        "xray-q60": (xray, {"quality": 60}),
+        "xray-psnr": (xray, {"psnr": 36}),
+        "deep-q80": (deep.astype(np.uint16), {"quality": 80}),
+        "deep-grey": (waves.astype(np.uint16), {"quality": 95, "icc": b"not a real profile"}),
+        "pixel": (np.array([[[200, 30, 90]]], np.uint8), {}),
+        "row": (photo[:1], {"quality": 90}),
+        "constant": (np.full((37, 70), 77, np.uint8), {"metadata": {"note": "Größe"}}),
+    }
+
+
+def strings_hash(archive: bytes) -> str:
+    """SHA-256 over the strings of all tiles and layers."""
+    parsed = codec.parse(archive)
+    digest = hashlib.sha256()
+    for string in [*parsed.blocks, *(s for layer in parsed.layers for s in layer)]:
+        digest.update(len(string).to_bytes(4, "big") + string)
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Write what is missing, and the manifest."""
+    GOLDEN.mkdir(exist_ok=True)
+    manifest_path = GOLDEN / "manifest.json"
+    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
+    for name, (image, options) in sources().items():
+        name = f"v{codec.container.VERSION}-{name}"
+        if name in manifest:
+            continue
+        archive = femto.encode(image, **options)
+        decoded = femto.decode(archive)
+        (GOLDEN / f"{name}.laff.gz").write_bytes(archive)
+        for suffix, pixels in (("source", image), ("decoded", decoded)):
+            pictures.write_picture(
+                GOLDEN / f"{name}.{suffix}.png",
+                pixels,
+                width=pixels.shape[1],
+                height=pixels.shape[0],
+                mode="L" if pixels.ndim == 2 else "RGB",
+                bits=8 * pixels.itemsize,
+            )
+        manifest[name] = {
+            "options": {k: v for k, v in options.items() if k in ("quality", "ratio", "psnr")},
+            "strings": strings_hash(archive),
+            "pixels": hashlib.sha256(decoded.astype(">u2").tobytes()).hexdigest(),
+        }
+    manifest_path.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

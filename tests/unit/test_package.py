@@ -1,0 +1,73 @@
+"""The package as such: what importing it costs, and where compiled code is kept."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+
+def run(code: str, **environment) -> str:
+    env = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_brings_in_nothing_heavy(repository):
+    code = "import sys, femto; print(sorted({'numba', 'numpy', 'scipy', 'PIL'} & set(sys.modules)))"
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "[]"
+
+
+def test_nothing_compiles_at_import(repository):
+    code = (
+        "from femto import codec, entropy, features, kstrings, partition, bases, blocks, classes\n"
+        "from numba.core.dispatcher import Dispatcher\n"
+        "found = [f for m in (entropy, features, kstrings, partition, bases, blocks, classes)\n"
+        "         for f in vars(m).values() if isinstance(f, Dispatcher)]\n"
+        "assert len(found) > 20\n"
+        "print(sum(len(f.signatures) for f in found))\n"
+    )
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "0"
+
+
+CALL = """
+import numpy as np
+from femto import entropy
+entropy.update_slot(np.zeros(1, np.int32), 0, 1, 255)
+print(sum(entropy.update_slot.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize("home", [True, False])
+def test_compiled_code_is_cached_from_a_zip(repository, tmp_path, home):
+    """A zip is how Spark brings the package to its workers; some have no home."""
+    archive = tmp_path / "femto.zip"
+    package = repository / "femto_job" / "femto"
+    with zipfile.ZipFile(archive, "w") as z:
+        for path in sorted(package.rglob("*")):
+            if path.suffix in (".py", ".basis"):
+                z.write(path, path.relative_to(package.parent))
+    place = {"HOME": str(tmp_path)} if home else {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
+    assert run(CALL, PYTHONPATH=str(archive), **place).strip() == "0"
+    assert run(CALL, PYTHONPATH=str(archive), **place).strip() == "1"
+
+
+def test_a_cache_folder_of_others_is_not_used(repository, tmp_path):
+    """Cached code is executed: a folder that anyone may write to must be passed over."""
+    trap = tmp_path / ".cache" / "femto"
+    trap.mkdir(parents=True)
+    trap.chmod(0o777)
+    code = (
+        "import os; from pathlib import Path; import femto.jit as j\n"
+        f"print(j._private_folder(Path({str(trap)!r})))"
+    )
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "False"
