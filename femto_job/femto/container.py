@@ -8,7 +8,7 @@ import binascii
 import json
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import LaffError
@@ -140,6 +140,28 @@ def _unseal(text, head_crc: int, layer: int, tile: int) -> bytes:
     return data[:-4]
 
 
+def _plain(header: ImageHeader) -> ImageHeader:
+    """The header as it will be read back: its metadata as JSON has it, its source as UTF-8.
+
+    A file name that is not UTF-8 (lone surrogates, as Python reads it) is written with escapes.
+    Raises LaffError for metadata that is no JSON object.
+    """
+    source, metadata = header.source, header.metadata
+    if source is not None:
+        if not isinstance(source, str):
+            raise LaffError(f"the source {source!r} is not a file name: give a str")
+        source = source.encode("utf-8", "backslashreplace").decode()
+    if metadata is not None:
+        try:
+            metadata = json.loads(_dump(metadata))
+            _dump(metadata).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise LaffError(f"the metadata cannot be written as JSON ({error})") from None
+        if not isinstance(metadata, dict):
+            raise LaffError("the metadata must be a JSON object: give a dict")
+    return replace(header, source=source, metadata=metadata)
+
+
 def _gzip(text: str) -> bytes:
     """gzip with Huffman codes only: base64 has no repeats that a search could find, and leaving
     the search out makes the text smaller, not just the work. No time stamp: equal pictures give
@@ -160,7 +182,7 @@ def write(
 ) -> bytes:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
     `layers[layer][tile]`."""
-    head = _head(header, basis_name, basis_sha256, step, tile)
+    head = _head(_plain(header), basis_name, basis_sha256, step, tile)
     crc = _crc(head)
     body = {
         "crc": crc,
@@ -261,6 +283,10 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     if type(step) not in (int, float) or not math.isfinite(step) or not 1e-3 <= step <= 1e6:
         raise ValueError(f"step is {step!r}")
     icc = image["icc"]
+    if not isinstance(image["source"], (str, type(None))):
+        raise ValueError("source is not a string")
+    if not isinstance(top["metadata"], (dict, type(None))):
+        raise ValueError("metadata is not an object")
     header = ImageHeader(
         width=width,
         height=height,

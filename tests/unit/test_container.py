@@ -102,6 +102,8 @@ def test_unknown_versions_are_refused(top):
         ("image", "bits", 12),
         ("image", "icc", "%%%"),
         ("basis", "sha256", "00"),
+        ("image", "source", 5),
+        (None, "metadata", [1]),
         (None, "step", -1.0),
         (None, "step", "12"),
         (None, "tile", 3),
@@ -170,3 +172,20 @@ def test_an_archive_of_another_basis_names_it(top):
 def test_white_space_and_key_order_do_not_matter(top):
     text = json.dumps(dict(reversed(top.items())), indent=2, ensure_ascii=True).encode()
     assert (femto.decode(text) == femto.decode(json.dumps(top).encode())).all()
+
+
+@pytest.mark.parametrize(
+    "metadata", [[1], {"a": float("nan")}, {"a": object()}, {1: 2, "b": 3, None: 4, (5,): 6}]
+)
+def test_metadata_that_is_no_json_is_refused(metadata):
+    with pytest.raises(femto.LaffError, match="metadata"):
+        femto.encode(IMAGE, metadata=metadata)
+
+
+def test_odd_metadata_and_names_can_be_read_back():
+    archive = femto.encode(IMAGE, metadata={9: (1, 2), 10: "\u2028"}, source="caf\udce9.png")
+    info = femto.info(archive)
+    assert info["metadata"] == {"9": [1, 2], "10": "\u2028"}
+    assert info["source"] == "caf\\udce9.png"
+    with pytest.raises(femto.LaffError, match="source"):
+        femto.encode(IMAGE, source=7)
