@@ -1,6 +1,6 @@
 """Tables (markdown) and curves of a results file that bench/run.py wrote.
 
-    python3 bench/report.py bench/results/kodak.json --anchor avif444 --range 30 40
+python3 bench/report.py bench/results/kodak.json --anchor avif444 --range 30 40
 """
 
 import argparse
