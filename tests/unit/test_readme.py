@@ -1,0 +1,77 @@
+"""What README.md tells people to type works."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import femto
+from femto import pictures
+
+
+@pytest.fixture(scope="module")
+def text(repository):
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_opens_with_the_two_commands(text, repository):
+    commands = re.findall(r"^    (\S+)", text, re.MULTILINE)
+    assert commands[:2] == ["./run.sh", "./test.sh"]
+    for name in ("run.sh", "test.sh", ".ci/run"):
+        assert (repository / name).stat().st_mode & 0o111, name
+
+
+def test_the_python_example_runs(text):
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    image = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    names = {"image": image}
+    exec(example, names)
+    assert names["image"].shape == image.shape
+    assert len(names["smaller"]) <= 20_000
+
+
+def test_the_decompressor_lines_run(text, repository, tmp_path):
+    lines = re.findall(r"^    (.*decompressor\.py.*)$", text, re.MULTILINE)
+    assert len(lines) >= 5
+    (tmp_path / "images_out").mkdir()
+    archive = femto.encode(np.full((20, 30), 9, np.uint8), source="photo.png")
+    (tmp_path / "images_out" / "photo.laff.gz").write_bytes(archive)
+    (tmp_path / "photo.laff.gz").write_bytes(archive)
+    for line in lines:
+        command = line.split("  #")[0].replace(
+            "python3 femto_job", f"{sys.executable} {repository}/femto_job"
+        )
+        done = subprocess.run(
+            command + " --overwrite" * ("--info" not in command),
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    assert pictures.probe(tmp_path / "images_out" / "photo.png")[0].width == 30
+
+
+def test_the_jobs_options_are_all_told(text, repository):
+    shown = subprocess.run(
+        [sys.executable, repository / "femto_job" / "compress.py", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    table = text[text.index("| option |") :].split("\n\n")[0]
+    for option in re.findall(r"--[a-z][a-z-]*", table):
+        assert option in shown, option
+
+
+def test_files_and_options_that_it_names_exist(text, repository):
+    for name in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (repository / name).exists(), name
+    for script, options in re.findall(r"python3 (bench/\w+\.py)([^\n]*)", text):
+        source = "".join(p.read_text() for p in (repository / "bench").glob("*.py"))
+        assert (repository / script).is_file()
+        for option in re.findall(r"--[a-z-]+", options):
+            assert f'"{option}"' in source, option

@@ -1,0 +1,108 @@
+"""Learning a basis from a folder of pictures."""
+
+import numpy as np
+import pytest
+
+import femto
+from femto import __main__ as command
+from femto import bases, classes, pictures, training
+
+
+def picture(seed: int, shape=(96, 128, 3)) -> np.ndarray:
+    """Stripes in a direction of the seed's own, with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
+    wave = np.sin((x * np.cos(seed) + y * np.sin(seed)) / 4) * 60
+    image = 128 + wave[..., None] * [1, 0.9, 0.7] + rng.normal(0, 4, shape)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    for seed in range(8):
+        image = picture(seed)
+        pictures.write_picture(
+            folder / f"{seed}.png", image, width=128, height=96, mode="RGB", bits=8
+        )
+    (folder / "broken.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("not a picture either")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    path = folder / "stripes.basis"
+    assert command.main(["train", str(folder), "-o", str(path), "--classes", "4"]) == 0
+    return path
+
+
+def test_a_trained_basis_works_and_suits_its_pictures(trained):
+    image = picture(3, (128, 128, 3))
+    own = femto.encode(image, psnr=36, basis=str(trained))
+    shipped = femto.encode(image, psnr=36)
+    trained.with_name("a.laff.gz").write_bytes(own)
+    decoded = femto.decode(trained.with_name("a.laff.gz"))
+    error = ((decoded.astype(float) - image) ** 2).mean()
+    assert 10 * np.log10(255**2 / error) == pytest.approx(36, abs=0.1)
+    assert femto.info(own)["basis"]["name"] == "stripes"
+    assert len(own) < len(shipped)
+
+
+def test_the_same_pictures_give_the_same_basis(folder, trained):
+    again = folder / "again" / "stripes.basis"
+    again.parent.mkdir()
+    assert command.main(["train", str(folder), "-o", str(again), "--classes", "4"]) == 0
+    assert bases.read_basis(again).sha256 == bases.read_basis(trained).sha256
+
+
+def test_broken_pictures_are_left_out_and_named(folder, trained, capsys):
+    assert command.main(["train", str(folder), "-o", str(trained), "--classes", "1"]) == 0
+    err = capsys.readouterr().err
+    assert [line for line in err.splitlines() if line.startswith("left out:")]
+    assert "broken.png" in err
+    assert "notes.txt" not in err
+    assert bases.read_basis(trained).classes == 1
+    with pytest.raises(SystemExit):
+        command.main(["train", str(folder), "-o", "x.basis", "--classes", "99"])
+
+
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_folders_without_pictures_are_told(what, tmp_path, capsys):
+    folder = tmp_path / what
+    if what == "empty":
+        folder.mkdir()
+    assert command.main(["train", str(folder), "-o", str(tmp_path / "b.basis")]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.strip().splitlines()) == 1
+    assert str(folder) in captured.err
+
+
+def test_components_have_the_place_of_their_dominant_frequency():
+    components, levels, prices = training.train_classes([picture(1), picture(2)], 3, iterations=2)
+    assert components.shape == (3, 63, 63)
+    assert levels.shape == (4, 63)
+    assert prices.shape == (4,)
+    for stored in components:
+        rows = bases.orthonormal(stored)
+        assert np.abs(rows @ rows.T - np.eye(63)).max() < 1e-9
+        # Most of a component's weight lies near its own frequency.
+        assert np.mean(np.abs(rows).argmax(axis=1) == np.arange(63)) > 0.3
+
+
+def test_block_cost_agrees_with_a_plain_sum():
+    """The looked-up cost beside the same thing in NumPy."""
+    rng = np.random.default_rng(5)
+    x = (rng.laplace(0, 2, (20, 63)) / (1 + np.arange(63) / 8)).astype(np.float32)
+    levels = classes.levels_of(2 / (1 + np.arange(63) / 8))
+    got = classes.patch_costs(x, np.ones(20), levels)
+    for row, cost in zip(x, got, strict=True):
+        sizes = np.floor(np.abs(row) + np.float32(0.4)).astype(int)
+        at = np.clip(levels + classes.ZERO_LEVEL, 0, classes.LEVELS - 1)
+        ratio = (sizes.sum() + 0.5) / (classes.EXPECTED[at].sum() + 0.5)
+        gain = int(np.clip(np.rint(4 * np.log2(ratio)), -14, 14))
+        last = int(np.flatnonzero(sizes)[-1]) + 1 if sizes.any() else 0
+        at = np.clip(levels + classes.ZERO_LEVEL + gain, 0, classes.LEVELS - 1)[:last]
+        assert sizes.max() < classes.SIZES
+        expected = ((np.abs(row) - sizes) ** 2).sum() + 0.1 * classes.BITS[at, sizes[:last]].sum()
+        assert cost == pytest.approx(expected, rel=0.02)
