@@ -20,6 +20,8 @@ MAX_SIDE = 1 << 20
 """Largest width or height of a picture, in pixels."""
 MAX_PIXELS = 1 << 32
 """Largest picture, in pixels."""
+MAX_TILE = 2048
+"""Largest edge of a tile, in pixels: a small file must not make a decoder need gigabytes."""
 MAX_TEXT = 1 << 33
 """Largest archive text, in characters, that is unpacked."""
 MAX_EXPANSION = 12
@@ -278,7 +280,7 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         raise ValueError(f"mode is {image['mode']!r}, not L or RGB")
     if image["bits"] not in (8, 16):
         raise ValueError(f"bits is {image['bits']!r}, not 8 or 16")
-    tile = _integer(top["tile"], 16, 1 << 14, "tile")
+    tile = _integer(top["tile"], 16, MAX_TILE, "tile")
     step = top["step"]
     if type(step) not in (int, float) or not math.isfinite(step) or not 1e-3 <= step <= 1e6:
         raise ValueError(f"step is {step!r}")

@@ -44,7 +44,7 @@ def read_archive(data: bytes) -> dict:
         raise ValueError("the size is outside of the limits")
     if image["mode"] not in ("L", "RGB") or image["bits"] not in (8, 16):
         raise ValueError("the mode or the depth is unknown")
-    if not 16 <= top["tile"] <= 16384 or not 1e-3 <= top["step"] <= 1e6:
+    if not 16 <= top["tile"] <= 2048 or not 1e-3 <= top["step"] <= 1e6:
         raise ValueError("the tile or the step is outside of the limits")
     if len(top["strings"]) > len(LAYER_ENDS):
         raise ValueError("too many layers")

@@ -107,7 +107,7 @@ def test_unknown_versions_are_refused(top):
         (None, "step", -1.0),
         (None, "step", "12"),
         (None, "tile", 3),
-        (None, "tile", 1 << 20),
+        (None, "tile", 4096),
         (None, "blocks", []),
         (None, "blocks", [None]),
         (None, "blocks", None),
