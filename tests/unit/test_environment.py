@@ -29,6 +29,8 @@ def command(path: Path, text: str) -> Path:
 
 
 def shell(commands: Path, script: str, **env) -> subprocess.CompletedProcess:
+    # Never the clone's own environment, which these tests would find complete, or change.
+    env = {"FEMTO_VENV": str(commands.parent / "new environment")} | env
     return subprocess.run(
         ["bash", "-c", f'set -euo pipefail; . "{ROOT}/environment.sh"; {script}', "run.sh"],
         env={"PATH": str(commands), **env},
