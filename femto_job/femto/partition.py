@@ -34,13 +34,14 @@ MAGNITUDE_BINS, AROUND_BINS = len(_MAGNITUDE_ENDS) + 1, len(_AROUND_ENDS) + 1
 TERMS = MAGNITUDE_BINS * AROUND_BINS + 1
 """Entries of a cost table: the combinations, and a constant."""
 _FINENESS = 32
+"""Entries of the lookup tables per step."""
 _LOOKUP = 1024
 MAGNITUDE_BIN = np.searchsorted(_MAGNITUDE_ENDS, np.arange(_LOOKUP) / _FINENESS).astype(np.int16)
 AROUND_BIN = np.searchsorted(_AROUND_ENDS, np.arange(_LOOKUP) / _FINENESS).astype(np.int16)
 
 
 @njit
-def _bins(transformed, y0, x0, n, inverse_step, magnitude_bin, around_bin, capped, wide, out):
+def _bins(transformed, y0, x0, n, inverse_step, capped, wide, out):
     """Number of the table entry of every score of the block at (y0, x0), into out[:n, :n]."""
     for u in range(n):
         capped[u + 1, 0] = np.float32(0)
@@ -59,16 +60,14 @@ def _bins(transformed, y0, x0, n, inverse_step, magnitude_bin, around_bin, cappe
         for v in range(n):
             a = abs(transformed[y0 + u, x0 + v]) * inverse_step
             around = (wide[u, v] + wide[u + 1, v] + wide[u + 2, v] - capped[u + 1, v + 1]) / 8
-            i = magnitude_bin[np.int64(min(a * 32, np.float32(1023)))]
-            j = around_bin[np.int64(min(around * 32, np.float32(1023)))]
+            i = MAGNITUDE_BIN[np.int64(min(a * _FINENESS, np.float32(_LOOKUP - 1)))]
+            j = AROUND_BIN[np.int64(min(around * _FINENESS, np.float32(_LOOKUP - 1)))]
             out[u, v] = i * AROUND_BINS + j
 
 
 @njit
-def _block_estimate(
-    transformed, y0, x0, n, inverse_step, magnitude_bin, around_bin, capped, wide, bins, table
-):
-    _bins(transformed, y0, x0, n, inverse_step, magnitude_bin, around_bin, capped, wide, bins)
+def _block_estimate(transformed, y0, x0, n, inverse_step, capped, wide, bins, table):
+    _bins(transformed, y0, x0, n, inverse_step, capped, wide, bins)
     cost = table[TERMS - 1]
     for u in range(n):
         for v in range(n):
@@ -88,8 +87,6 @@ def _analyse(
     colour,
     zone_of,
     zigzag,
-    magnitude_bin,
-    around_bin,
     tables,
     forward,
     levels,
@@ -156,8 +153,6 @@ def _analyse(
                                 8 * cx,
                                 8,
                                 inverse_step,
-                                magnitude_bin,
-                                around_bin,
                                 capped,
                                 wide,
                                 bins,
@@ -224,8 +219,6 @@ def _analyse(
                             0,
                             32,
                             inverse_step,
-                            magnitude_bin,
-                            around_bin,
                             capped,
                             wide,
                             bins,
@@ -244,8 +237,6 @@ def _analyse(
                                 8 * qx,
                                 16,
                                 inverse_step,
-                                magnitude_bin,
-                                around_bin,
                                 capped,
                                 wide,
                                 bins,
@@ -305,8 +296,6 @@ def _analyse(
                                     8 * cx,
                                     n,
                                     inverse_step,
-                                    magnitude_bin,
-                                    around_bin,
                                     capped,
                                     wide,
                                     bins,
@@ -354,8 +343,6 @@ def analyse(
         _COLOUR,
         ZONE_OF,
         ZIGZAG,
-        MAGNITUDE_BIN,
-        AROUND_BIN,
         basis.size_costs,
         basis.forward,
         basis.levels,
