@@ -2,8 +2,8 @@
 
     python3 warm.py MARKER
 
-Two copies are compiled: the installed one, which drivers use, and the one that the Spark job
-unpacks on workers, in the folder where the job will look for it. MARKER is written at the end.
+Compiled is the copy that the Spark job unpacks on workers, in the folder where the job will look
+for it. At the end that folder's path is written to MARKER: femto-compress uses it for drivers too.
 """
 
 import os
@@ -36,12 +36,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         shipped = unpack.settle(session._zip_packages(Path(folder) / "femto_packages.zip"))
-    for path in (None, shipped):
-        environment = dict(os.environ)
-        if path is not None:
-            environment["PYTHONPATH"] = str(path)
-        subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
-    Path(sys.argv[1]).touch()
+    environment = os.environ | {"PYTHONPATH": str(shipped)}
+    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
+    Path(sys.argv[1]).write_text(f"{shipped}\n")
 
 
 main()
