@@ -2,12 +2,14 @@
 # Check everything: lint, then the tests, in an environment of their own making.
 #   ./test.sh                        all
 #   ./test.sh tests/unit -k tiff     arguments go to pytest
+#   ./test.sh tests/cluster          roles and playbooks, by Molecule, on hosts in podman or docker
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
-    scipy matplotlib scikit-image ssimulacra2 ruff pytest hypothesis
+    scipy matplotlib scikit-image ssimulacra2 ruff pytest hypothesis \
+    ansible ansible-lint molecule yamllint
 femto_java
 export PATH=$femto_venv/bin:$PATH
 
@@ -18,10 +20,12 @@ ruff format --check --quiet --no-cache . || {
     echo "run: ruff format ."
     status=1
 }
+yamllint --strict . || status=1
+ansible-lint --offline -q --profile production || status=1
 # Pytest comes last and prints the summary; lint that failed is told by the exit status.
 paths=()
 if [ "$#" -eq 0 ]; then
-    for folder in tests/unit tests/conformance tests/job; do
+    for folder in tests/unit tests/conformance tests/job tests/cluster; do
         if [ -d "$folder" ]; then
             paths+=("$folder")
         fi

@@ -1,0 +1,49 @@
+"""site.yml from bare hosts, and compress.yml on real pictures."""
+
+import os
+import re
+
+from lab import ADDRESS, CLUSTER, ROOT, archives, compress_locally
+
+
+def test_all_workers_are_alive(cluster):
+    assert cluster.alive() == ["femto-worker1", "femto-worker2"]
+
+
+def test_the_second_run_changes_nothing(cluster):
+    # All that Ansible can tell, for the test that no secret is in it.
+    done = cluster.playbook("site.yml", "--diff", "-vvv")
+    assert {host: done.changed[host] for host in CLUSTER} == dict.fromkeys(CLUSTER, 0)
+
+
+def test_check_mode_is_honest_where_nothing_is_to_do(cluster):
+    done = cluster.playbook("site.yml", "--check", "--diff")
+    assert {host: done.changed[host] for host in CLUSTER} == dict.fromkeys(CLUSTER, 0)
+
+
+def test_compress_uses_both_workers_and_makes_the_same_archives(cluster, tmp_path):
+    before = {a["id"] for a in cluster.page("/api/v1/applications", port=18080)}
+    cluster.playbook(
+        "playbooks/compress.yml",
+        "-e",
+        f"spark_compress_input={ROOT / 'samples'}",
+        "-e",
+        f"spark_compress_output={tmp_path / 'archives'}",
+        "-e",
+        "spark_compress_options='--cut-above 0.1'",
+    )
+    expected = compress_locally(ROOT / "samples", tmp_path / "local")
+    assert len(expected) == len([p for p in os.listdir(ROOT / "samples") if p != "README.md"])
+    assert archives(tmp_path / "archives") == expected
+    assert (tmp_path / "archives" / "report.html").is_file()
+    (application,) = [
+        a for a in cluster.page("/api/v1/applications", port=18080) if a["id"] not in before
+    ]
+    executors = cluster.page(f"/api/v1/applications/{application['id']}/allexecutors", port=18080)
+    tasks = {
+        re.sub(":.*", "", e["hostPort"]): e["completedTasks"]
+        for e in executors
+        if e["id"] != "driver"
+    }
+    assert set(tasks) == {ADDRESS["femto-worker1"], ADDRESS["femto-worker2"]}
+    assert min(tasks.values()) > 0, tasks

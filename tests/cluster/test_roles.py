@@ -1,0 +1,40 @@
+"""Each role alone, on one host: check mode while it is bare, converge, idempotence, verify."""
+
+import pytest
+from lab import KEEP
+
+pytestmark = pytest.mark.usefixtures("single")
+
+
+@pytest.fixture(scope="module")
+def single(lab):
+    """Scenarios scipy and spark share this host: the second needs what the first installs."""
+    if not (KEEP and lab.exists("femto-single")):
+        lab.molecule("create", "scipy")
+    yield
+    if not KEEP:
+        lab.engine("rm", "--force", "--volumes", "femto-single")
+
+
+@pytest.mark.parametrize("scenario", ["scipy", "spark"])
+def test_check_mode_works_and_changes_nothing_on_a_bare_host(lab, scenario):
+    def installed():
+        return lab.shell(
+            "femto-single",
+            "dpkg-query --show; ls -A /etc /opt /usr/local/bin /var/lib; "
+            "cat /etc/passwd /etc/group; systemctl list-unit-files",
+        )
+
+    before = installed()
+    lab.molecule("check", scenario)
+    assert installed() == before
+
+
+@pytest.mark.parametrize("action", ["converge", "idempotence", "verify"])
+def test_scipy(lab, action):
+    lab.molecule(action, "scipy")
+
+
+@pytest.mark.parametrize("action", ["converge", "idempotence", "verify"])
+def test_spark(lab, action):
+    lab.molecule(action, "spark")
