@@ -2,11 +2,13 @@
 
     python3 warm.py MARKER
 
-Compiled is the copy that the Spark job unpacks on workers, in the folder where the job will look
-for it. At the end that folder's path is written to MARKER: femto-compress uses it for drivers too.
+Two copies have to be ready: the installed one, which drivers and people's programs import, and the
+one that the Spark job unpacks on workers, in the folder where it will look. MARKER is written at
+the end.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,14 +33,48 @@ for kind, depth in itertools.product(((), (3,)), (np.uint8, np.uint16)):
 """
 
 
+def compile_in(folder: str | None) -> None:
+    """Run all of the codec with femto from `folder`, or as it is installed."""
+    environment = dict(os.environ)
+    if folder is not None:
+        environment["PYTHONPATH"] = folder
+    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
+
+
+def lend(installed: Path, shipped: Path) -> None:
+    """Give the shipped copy what was compiled for the installed one.
+
+    numba keeps compiled code by the path and the time of its source. Should it not take what is
+    lent, it compiles again, which costs a minute and nothing else.
+    """
+    from numba.core.caching import UserProvidedCacheLocator as Locator
+
+    from femto import jit
+
+    for source in shipped.glob("*.py"):
+        original = (installed / source.name).stat()
+        os.utime(source, ns=(original.st_atime_ns, original.st_mtime_ns))
+    compiled = Path(jit._FOLDER, Locator.get_suitable_cache_subpath(str(installed / "jit.py")))
+    target = shipped / "__pycache__" / Path(jit._FOLDER).name
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copytree(
+        compiled,
+        target / Locator.get_suitable_cache_subpath(str(shipped / "jit.py")),
+        dirs_exist_ok=True,
+    )
+
+
 def main() -> None:
+    import femto
     from femto_spark import session, unpack
 
     with tempfile.TemporaryDirectory() as folder:
         shipped = unpack.settle(session._zip_packages(Path(folder) / "femto_packages.zip"))
-    environment = os.environ | {"PYTHONPATH": str(shipped)}
-    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
-    Path(sys.argv[1]).write_text(f"{shipped}\n")
+    compile_in(None)
+    if shipped is not None:
+        lend(Path(femto.__file__).parent, shipped / "femto")
+        compile_in(str(shipped))
+    Path(sys.argv[1]).touch()
 
 
 main()
