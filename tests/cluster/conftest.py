@@ -6,6 +6,7 @@ runs alone. With $LAB_KEEP set, hosts are left running at the end, and found one
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def lab(tmp_path_factory) -> Lab:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        env=os.environ | {"LAB_PYTHON": sys.executable},
     )
     print(prepared.stderr)
     if prepared.returncode == 3:

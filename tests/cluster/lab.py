@@ -180,7 +180,7 @@ class Lab:
 
     def page(self, path: str, host: str = "femto-master", port: int = 8080) -> dict:
         """A JSON page, asked for from this machine, whose address is admitted."""
-        with urllib.request.urlopen(f"http://{ADDRESS[host]}:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{ADDRESS[host]}:{port}{path}", timeout=60) as answer:
             return json.load(answer)
 
     def alive(self) -> list[str]:
@@ -200,6 +200,11 @@ class Lab:
             seconds,
             lambda: f"alive are {self.alive()}, not {hosts}",
         )
+
+    def applications(self) -> dict[str, str]:
+        """Applications that the history server lists as ended, id -> name; new ones come late."""
+        listed = self.page("/api/v1/applications?status=completed", port=18080)
+        return {application["id"]: application["name"] for application in listed}
 
     def secret(self) -> str:
         return self.shell("femto-master", "cat /etc/spark/secret").strip()

@@ -3,7 +3,7 @@
 import os
 import re
 
-from lab import ADDRESS, CLUSTER, ROOT, archives, compress_locally
+from lab import ADDRESS, CLUSTER, ROOT, archives, compress_locally, wait
 
 
 def test_all_workers_are_alive(cluster):
@@ -22,7 +22,7 @@ def test_check_mode_is_honest_where_nothing_is_to_do(cluster):
 
 
 def test_compress_uses_both_workers_and_makes_the_same_archives(cluster, tmp_path):
-    before = {a["id"] for a in cluster.page("/api/v1/applications", port=18080)}
+    before = cluster.applications()
     cluster.playbook(
         "playbooks/compress.yml",
         "-e",
@@ -36,10 +36,9 @@ def test_compress_uses_both_workers_and_makes_the_same_archives(cluster, tmp_pat
     assert len(expected) == len([p for p in os.listdir(ROOT / "samples") if p != "README.md"])
     assert archives(tmp_path / "archives") == expected
     assert (tmp_path / "archives" / "report.html").is_file()
-    (application,) = [
-        a for a in cluster.page("/api/v1/applications", port=18080) if a["id"] not in before
-    ]
-    executors = cluster.page(f"/api/v1/applications/{application['id']}/allexecutors", port=18080)
+    wait(lambda: len(cluster.applications()) > len(before), 60, "the job has no history")
+    (application,) = cluster.applications().keys() - before.keys()
+    executors = cluster.page(f"/api/v1/applications/{application}/allexecutors", port=18080)
     tasks = {
         re.sub(":.*", "", e["hostPort"]): e["completedTasks"]
         for e in executors

@@ -134,7 +134,7 @@ def test_ansible_and_the_web_pages_do_not_tell_the_secret(cluster):
         cluster.playbook("site.yml", "--diff", "-vvv")
     for output in cluster.outputs:
         assert secret not in output
-    application = cluster.page("/api/v1/applications", port=18080)[0]["id"]
+    application = next(iter(cluster.applications()))
     page = str(cluster.page(f"/api/v1/applications/{application}/environment", port=18080))
     assert "spark.authenticate.secret" in page
     assert secret not in page
