@@ -13,6 +13,7 @@ import pytest
 from lab import ENGINE, KEEP, Lab
 
 ORDER = [
+    "test_engine",
     "test_preflight",
     "test_roles",
     "test_cluster",

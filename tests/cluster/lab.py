@@ -18,6 +18,8 @@ INVENTORY = ROOT / "molecule/inventory"
 # Whether hosts that are there are taken over, and left running at the end.
 KEEP = bool(os.environ.get("LAB_KEEP"))
 NETWORK = "femto-lab"
+# A host on which role scipy has been run, and nothing else.
+SCIPY_IMAGE = "localhost/femto-lab-scipy"
 NUMBERS = {
     "femto-master": 11,
     "femto-worker1": 12,
@@ -89,6 +91,7 @@ class Lab:
     def remove_all(self) -> None:
         for host in NUMBERS:
             self.engine("rm", "--force", "--volumes", host, check=False)
+        self.engine("rmi", "--force", SCIPY_IMAGE, check=False)
         self.engine("network", "rm", NETWORK, check=False)
         for scenario in ("cluster", "scipy", "spark"):
             self.molecule("reset", scenario)

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from lab import ADDRESS, CLUSTER, INVENTORY, Job, compress_locally, crops, wait
+from lab import ADDRESS, CLUSTER, INVENTORY, SCIPY_IMAGE, Job, compress_locally, crops, wait
 
 # Many rounds for every picture: a job that is still running when the second worker's turn comes.
 LONG = ("--psnr", "38")
@@ -47,7 +47,9 @@ def test_stop_and_start(cluster):
 
 def test_scale_adds_a_worker_and_leaves_the_others_alone(cluster, larger):
     cluster.engine("rm", "--force", "--volumes", "femto-worker3", check=False)
-    cluster.create("femto-worker3")
+    # Its environment may come from the test of role scipy; Spark and all else come now.
+    found = cluster.engine("image", "inspect", SCIPY_IMAGE, check=False).returncode == 0
+    cluster.create("femto-worker3", image=SCIPY_IMAGE if found else "")
     before = processes(cluster, *CLUSTER)
     cluster.playbook("playbooks/scale.yml", inventories=larger)
     assert cluster.alive() == ["femto-worker1", "femto-worker2", "femto-worker3"]
