@@ -32,7 +32,7 @@ ADDRESS = {host: f"10.89.60.{number}" for host, number in NUMBERS.items()}
 CLUSTER = ["femto-master", "femto-worker1", "femto-worker2"]
 # Ansible, Molecule and this Python come from one environment, which need not be the active one.
 ENVIRONMENT = {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PATH": f"{ENGINE.parent}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
     "ANSIBLE_FORCE_COLOR": "0",
     "ANSIBLE_NOCOLOR": "1",
     "PY_COLORS": "0",
