@@ -1,10 +1,10 @@
 """Compile all of femto for this account, so that no picture has to wait for it.
 
-    python3 warm.py MARKER
+    python3 warm.py ENVIRONMENT CURRENT MARKER
 
-Two copies have to be ready: the installed one, which drivers and people's programs import, and the
-one that the Spark job unpacks on workers, in the folder where it will look. MARKER is written at
-the end.
+numba keeps compiled code by the path of its source, and there are three of them: ENVIRONMENT, from
+which femto-compress imports; CURRENT, the link to it, which executors and people use; and the copy
+that the Spark job unpacks on workers, in the folder where it will look. MARKER is written last.
 """
 
 import os
@@ -41,40 +41,43 @@ def compile_in(folder: str | None) -> None:
     subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
 
 
-def lend(installed: Path, shipped: Path) -> None:
-    """Give the shipped copy what was compiled for the installed one.
+def lend(package: Path, cache: Path) -> None:
+    """Give femto in another folder what was compiled for the installed one.
 
-    numba keeps compiled code by the path and the time of its source. Should it not take what is
-    lent, it compiles again, which costs a minute and nothing else.
+    Should numba not take what it is lent, it compiles again, which costs a minute and nothing else.
     """
     from numba.core.caching import UserProvidedCacheLocator as Locator
 
     from femto import jit
 
-    for source in shipped.glob("*.py"):
-        original = (installed / source.name).stat()
-        os.utime(source, ns=(original.st_atime_ns, original.st_mtime_ns))
-    compiled = Path(jit._FOLDER, Locator.get_suitable_cache_subpath(str(installed / "jit.py")))
-    target = shipped / "__pycache__" / Path(jit._FOLDER).name
+    compiled = Path(jit._FOLDER, Locator.get_suitable_cache_subpath(jit.__file__))
+    target = cache / Path(jit._FOLDER).name
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.copytree(
         compiled,
-        target / Locator.get_suitable_cache_subpath(str(shipped / "jit.py")),
+        target / Locator.get_suitable_cache_subpath(str(package / "jit.py")),
         dirs_exist_ok=True,
     )
 
 
 def main() -> None:
-    import femto
+    from femto import jit
     from femto_spark import session, unpack
 
+    environment, current, marker = map(Path, sys.argv[1:])
+    installed = Path(jit.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         shipped = unpack.settle(session._zip_packages(Path(folder) / "femto_packages.zip"))
     compile_in(None)
+    lend(current / installed.relative_to(environment), Path(jit._FOLDER).parent)
     if shipped is not None:
-        lend(Path(femto.__file__).parent, shipped / "femto")
+        # numba also compares the time of the source.
+        for source in (shipped / "femto").glob("*.py"):
+            original = (installed / source.name).stat()
+            os.utime(source, ns=(original.st_atime_ns, original.st_mtime_ns))
+        lend(shipped / "femto", shipped / "femto" / "__pycache__")
         compile_in(str(shipped))
-    Path(sys.argv[1]).touch()
+    marker.touch()
 
 
 main()
