@@ -246,9 +246,16 @@ class Job:
     def wait_until_busy(self, archives: int = 4) -> None:
         """Wait until some pictures are done and others are not."""
         wait(
-            lambda: self.done() >= archives or not self.running(), 120, "the job does not get going"
+            lambda: self.done() >= archives or not self.running(), 240, "the job does not get going"
         )
         self.assert_busy()
+
+    def stop(self) -> None:
+        """End a job that a failed test has left, which would keep the next one from its cores."""
+        if self.running():
+            self.lab.shell("femto-master", "pkill -KILL -f femto_job/compress.py", check=False)
+            self.process.kill()
+        self.process.wait()
 
     def assert_busy(self) -> None:
         assert self.running(), self.process.communicate()[0]

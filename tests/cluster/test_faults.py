@@ -18,8 +18,11 @@ def expected(pictures):
 def job(cluster, pictures, expected, request):
     cluster.wait_alive("femto-worker1", "femto-worker2")
     job = Job(cluster, request.function.__name__, pictures)
-    job.wait_until_busy()
-    return job
+    try:
+        job.wait_until_busy()
+        yield job
+    finally:
+        job.stop()
 
 
 def test_kill_9_of_a_worker(cluster, job, expected):

@@ -19,6 +19,19 @@ def expected(pictures):
     return compress_locally(pictures, pictures.parent / "local", "--no-report", *LONG)
 
 
+@pytest.fixture
+def start_job(cluster, pictures):
+    jobs = []
+
+    def start(name: str) -> Job:
+        jobs.append(Job(cluster, name, pictures, *LONG))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.stop()
+
+
 @pytest.fixture(scope="module")
 def larger(cluster, tmp_path_factory):
     """The inventory after a third worker was written into it."""
@@ -58,10 +71,10 @@ def test_scale_adds_a_worker_and_leaves_the_others_alone(cluster, larger):
     assert set(again.changed.values()) == {0}
 
 
-def test_remove_a_worker_during_a_job(cluster, larger, pictures, expected):
+def test_remove_a_worker_during_a_job(cluster, larger, start_job, expected):
     cluster.wait_alive("femto-worker1", "femto-worker2", "femto-worker3")
     before = processes(cluster, *CLUSTER)
-    job = Job(cluster, "remove", pictures, *LONG)
+    job = start_job("remove")
     job.wait_until_busy()
     cluster.playbook(
         "playbooks/remove-worker.yml", "-e", "spark_remove=femto-worker3", inventories=larger
@@ -89,7 +102,7 @@ def active(cluster) -> set[str]:
     }
 
 
-def test_upgrade_during_a_job_and_roll_back(cluster, pictures, expected):
+def test_upgrade_during_a_job_and_roll_back(cluster, start_job, expected):
     (old,) = active(cluster)
     log = cluster.folder / "upgrade.log"
     # One package more makes another environment.
@@ -103,7 +116,7 @@ def test_upgrade_during_a_job_and_roll_back(cluster, pictures, expected):
             1200,
             "the new environment is not built",
         )
-        job = Job(cluster, "upgrade", pictures, *LONG)
+        job = start_job("upgrade")
         job.wait_until_busy(1)
         switched = active(cluster)
         assert switched != {old} or upgrade.poll() is None
