@@ -9,7 +9,8 @@ from lab import ADDRESS, CLUSTER, Job, compress_locally, crops
 
 # A client of the cluster with its own settings instead of the node's: no secret, or a wrong one.
 CLIENT = r"""
-mkdir -p /tmp/client-{name} && cd /tmp/client-{name} && chown spark: . &&
+umask 077
+mkdir -p /tmp/client-{name} && cd /tmp/client-{name} &&
 cat > conf <<'CONF'
 {settings}
 spark.driver.port 7100
@@ -20,6 +21,7 @@ cat > client.py <<'PYTHON'
 from pyspark import SparkContext
 print("the sum is", SparkContext().parallelize(range(10)).sum())
 PYTHON
+chown -R spark: .
 . /etc/spark/node.env
 exec setpriv --reuid=spark --regid=spark --clear-groups env \
     HOME=/tmp/client-{name} SPARK_CONF_DIR=/tmp/client-{name} SPARK_LOCAL_IP=$SPARK_LOCAL_IP \
