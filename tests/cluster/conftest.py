@@ -19,7 +19,6 @@ ORDER = [
     "test_cluster",
     "test_faults",
     "test_guards",
-    "test_operations",
 ]
 HERE = Path(__file__).parent
 _why_not = []
