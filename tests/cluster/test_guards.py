@@ -1,10 +1,109 @@
-"""What keeps others out: file modes, and silence about the secret."""
+"""What keeps others out: the secret, the firewall, file modes, and silence about the secret."""
 
+import re
 import urllib.error
 import urllib.request
 
 import pytest
-from lab import ADDRESS, CLUSTER
+from lab import ADDRESS, CLUSTER, Job, compress_locally, crops
+
+# A client of the cluster with its own settings instead of the node's: no secret, or a wrong one.
+CLIENT = r"""
+umask 077
+mkdir -p /tmp/client-{name} && cd /tmp/client-{name} &&
+cat > conf <<'CONF'
+{settings}
+spark.driver.port 7100
+spark.blockManager.port 7140
+spark.port.maxRetries 31
+CONF
+cat > client.py <<'PYTHON'
+from pyspark import SparkContext
+print("the sum is", SparkContext().parallelize(range(10)).sum())
+PYTHON
+chown -R spark: .
+. /etc/spark/node.env
+exec setpriv --reuid=spark --regid=spark --clear-groups env \
+    HOME=/tmp/client-{name} SPARK_CONF_DIR=/tmp/client-{name} SPARK_LOCAL_IP=$SPARK_LOCAL_IP \
+    JAVA_HOME=$(sed -n 's/^JAVA_HOME=//p' /etc/spark/spark-env.sh) \
+    PYSPARK_PYTHON=/opt/femto/current/bin/python timeout 180 \
+    /opt/femto/current/spark/bin/spark-submit --properties-file conf --master $MASTER client.py 2>&1
+"""
+ENCRYPTED = "spark.authenticate true\nspark.network.crypto.enabled true\nspark.network.crypto.saslFallback false\nspark.network.crypto.cipher AES/GCM/NoPadding\n"  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def clients(cluster):
+    """Spark gives up on a master only after a minute: all clients try at the same time."""
+    settings = {
+        "none": "spark.executor.memory 600m",
+        "wrong": ENCRYPTED + "spark.authenticate.secret not-the-secret",
+        "right": ENCRYPTED
+        + f"spark.authenticate.secret {cluster.secret()}\nspark.executor.memory 600m",
+    }
+    yield {
+        name: cluster.start_shell("femto-worker1", CLIENT.format(name=name, settings=lines))
+        for name, lines in settings.items()
+    }
+    cluster.shell("femto-worker1", "rm -rf /tmp/client-*")
+
+
+@pytest.fixture(scope="module")
+def stranger(cluster):
+    """A host of the same network that is in no inventory of the cluster."""
+    if not cluster.exists("femto-stranger"):
+        cluster.create("femto-stranger")
+    return cluster
+
+
+def listening(cluster, host: str) -> set[int]:
+    """The TCP ports on which the host listens for others."""
+    lines = cluster.shell(host, "ss --no-header --listening --tcp --numeric").splitlines()
+    sockets = [line.split()[3] for line in lines]
+    return {int(s.rpartition(":")[2]) for s in sockets if not re.match(r"127[.]|\[::1\]", s)}
+
+
+def open_ports(cluster, source: str, target: str, ports) -> set[int]:
+    """The ports of the target host to which the source can connect."""
+    script = f"""
+import concurrent.futures, socket
+def connects(port):
+    try:
+        socket.create_connection(("{ADDRESS[target]}", port), timeout=2).close()
+        return port
+    except OSError:
+        return None
+with concurrent.futures.ThreadPoolExecutor(200) as pool:
+    print(*[p for p in pool.map(connects, {sorted(ports)}) if p])
+"""
+    return {int(p) for p in cluster.shell(source, f"python3 -c '{script}'").split()}
+
+
+def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
+    # The hosts may have just been booted: the faults come before.
+    stranger.wait_alive("femto-worker1", "femto-worker2")
+    job = Job(stranger, "guards", crops(tmp_path / "in", 48))
+    job.wait_until_busy(1)
+    for host in CLUSTER:
+        ports = listening(stranger, host)
+        assert ports, f"nothing listens on {host}"
+        usual = {22, 4040, 6066, 7077, 7078, 7100, 7140, 8080, 8081, 18080}
+        assert open_ports(stranger, "femto-stranger", host, ports | usual) == set()
+    # The same probe finds them from where they are allowed: a node, and an admin's address.
+    assert 7077 in open_ports(stranger, "femto-worker1", "femto-master", [7077, 8080, 18080])
+    assert not open_ports(stranger, "femto-worker1", "femto-master", [8080, 18080, 4040])
+    for port in (8080, 4040, 18080):
+        urllib.request.urlopen(f"http://{ADDRESS['femto-master']}:{port}/", timeout=10).close()
+    for host in CLUSTER[1:]:
+        urllib.request.urlopen(f"http://{ADDRESS[host]}:8081/", timeout=10).close()
+
+    # While processes of the job run on every host, none of them shows the secret.
+    secret = stranger.secret()
+    for host in CLUSTER:
+        names = stranger.shell(host, "ps -eo args")
+        assert "org.apache.spark.deploy" in names
+        assert secret not in names
+    job.assert_completes(compress_locally(tmp_path / "in", tmp_path / "local", "--no-report"))
 
 
 def test_the_secret_is_in_files_of_the_owner_alone(cluster):
@@ -53,3 +152,16 @@ def test_one_page_of_the_master_cannot_kill_a_worker(cluster):
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(request, timeout=10)
     assert cluster.alive() == ["femto-worker1", "femto-worker2"]
+
+
+def test_only_a_client_with_the_secret_is_served(clients):
+    said = {name: client.communicate(timeout=240)[0] for name, client in clients.items()}
+    assert "the sum is 45" in said["right"], said["right"]
+    for name in ("none", "wrong"):
+        assert clients[name].returncode != 0
+        assert "the sum is 45" not in said[name]
+        assert re.search(
+            "Sasl|authenticat|AuthEngine|All masters are unresponsive|Could not connect|challenge",
+            said[name],
+            re.IGNORECASE,
+        ), said[name]
