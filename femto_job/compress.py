@@ -88,11 +88,17 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Run the job and return the exit status. Raises JobError."""
-    given = Path(options.input)
-    if not given.exists():
-        raise JobError(f"{given}: no such folder: name the folder of your pictures with --input")
-    if not given.is_dir():
-        raise JobError(f"{given}: is not a folder: --input takes a folder of pictures")
+    given = options.input
+    try:
+        os.listdir(given)
+    except FileNotFoundError:
+        remedy = "no such folder: name the folder of your pictures with --input"
+        raise JobError(f"{given}: {remedy}") from None
+    except NotADirectoryError:
+        raise JobError(f"{given}: is not a folder: --input takes a folder of pictures") from None
+    except OSError as error:
+        remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
+        raise JobError(f"{given}: {remedy}") from None
     if options.output.exists() and not options.output.is_dir():
         raise JobError(f"{options.output}: is a file: name a folder with --output")
     from femto.bases import load_basis

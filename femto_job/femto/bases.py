@@ -183,7 +183,7 @@ _ARRAYS = {
     "state_apms": ("<u2", (model.APMS * entropy.APM_BINS,)),
 }
 """Name -> type and shape of every array in a basis file, for no classes; see `_shape`."""
-MAX_FILE = 8 << 20
+MAX_FILE, MAX_UNPACKED = 8 << 20, 64 << 20
 
 
 def _shape(name: str, classes: int) -> tuple[int, ...]:
@@ -251,9 +251,13 @@ def read_basis(path: str | Path) -> Basis:
     try:
         if Path(path).stat().st_size > MAX_FILE:
             raise LaffError(f"{path}: too large for a basis file: give one that femto trained")
+        with zipfile.ZipFile(path) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise LaffError(f"{path}: too large for a basis file: give one that femto trained")
         with np.load(path, allow_pickle=False) as npz:
             header = json.loads(npz["header"].tobytes())
-            if header.get("format") != FORMAT:
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise LaffError(f"{path}: not a basis file: give one that femto trained")
             if header.get("version") != VERSION:
                 raise LaffError(
@@ -267,7 +271,7 @@ def read_basis(path: str | Path) -> Basis:
         raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise LaffError(f"{path}: not a whole basis file ({error}): copy it again") from None
-    classes = len(arrays["prices"])
+    classes = arrays["prices"].size
     if not 1 <= classes <= model.CLASSES:
         raise LaffError(f"{path}: a basis of {classes} classes cannot be used: train it again")
     for name, (dtype, _) in _ARRAYS.items():

@@ -48,6 +48,7 @@ def test_spark_submit_from_images_to_images_out(tmp_path):
 BAD = {
     "missing folder": (["--input", "nowhere"], ["nowhere", "--input"]),
     "file as input": (["--input", "file"], ["file", "folder"]),
+    "unreadable folder": (["--input", "loop"], ["loop", "cannot be read"]),
     "empty folder": (["--input", "empty"], ["empty", "no pictures", "--input"]),
     "only other files": (["--input", "texts"], ["texts", "no pictures"]),
     "only sub-folders": (["--input", "deep"], ["deep", "--recursive"]),
@@ -74,6 +75,7 @@ def test_what_cannot_be_done_is_said_in_one_line(case, tmp_path):
     save(tmp_path / "images" / "a.png", picture(8, 8, 1))
     save(tmp_path / "deep" / "sub" / "a.png", picture(8, 8, 1))
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").touch()

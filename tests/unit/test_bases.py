@@ -82,6 +82,19 @@ def test_damaged_basis_files_are_refused(photo, tmp_path):
         path.write_bytes(content)
         with pytest.raises(femto.LaffError):
             bases.read_basis(path)
+    with path.open("wb") as file:
+        np.save(file, photo.means)
+    with pytest.raises(femto.LaffError, match="not a whole basis file"):
+        bases.read_basis(path)
+    for arrays in (
+        {"header": np.frombuffer(b"[1]", np.uint8)},
+        {"header": np.frombuffer(b"{}", np.uint8)},
+        {"header": np.zeros(65 << 20, np.uint8)},
+    ):
+        np.savez_compressed(path.with_suffix(".npz"), **arrays)
+        path.with_suffix(".npz").replace(path)
+        with pytest.raises(femto.LaffError, match="basis file"):
+            bases.read_basis(path)
     with pytest.raises(femto.LaffError, match="no such basis"):
         bases.read_basis(tmp_path / "none.basis")
 
