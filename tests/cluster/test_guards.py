@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from lab import ADDRESS, CLUSTER, Job, compress_locally, crops
+from lab import ADDRESS, CLUSTER, Job, compress_locally, crops, wait
 
 # A client of the cluster with its own settings instead of the node's: no secret, or a wrong one.
 CLIENT = r"""
@@ -82,8 +82,10 @@ with concurrent.futures.ThreadPoolExecutor(200) as pool:
 def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
     # The hosts may have just been booted: the faults come before.
     stranger.wait_alive("femto-worker1", "femto-worker2")
-    job = Job(stranger, "guards", crops(tmp_path / "in", 48))
-    job.wait_until_busy(1)
+    # Its page on port 4040 goes when it ends: many rounds for every picture.
+    long = ("--psnr", "38")
+    job = Job(stranger, "guards", crops(tmp_path / "in", 48), *long)
+    wait(lambda: 4040 in listening(stranger, "femto-master"), 120, "the job does not start")
     for host in CLUSTER:
         ports = listening(stranger, host)
         assert ports, f"nothing listens on {host}"
@@ -98,12 +100,14 @@ def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
         urllib.request.urlopen(f"http://{ADDRESS[host]}:8081/", timeout=10).close()
 
     # While processes of the job run on every host, none of them shows the secret.
+    job.wait_until_busy(1)
     secret = stranger.secret()
     for host in CLUSTER:
         names = stranger.shell(host, "ps -eo args")
         assert "org.apache.spark.deploy" in names
         assert secret not in names
-    job.assert_completes(compress_locally(tmp_path / "in", tmp_path / "local", "--no-report"))
+    job.assert_busy()
+    job.assert_completes(compress_locally(tmp_path / "in", tmp_path / "local", "--no-report", *long))
 
 
 def test_the_secret_is_in_files_of_the_owner_alone(cluster):
