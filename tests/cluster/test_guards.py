@@ -107,7 +107,8 @@ def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
         assert "org.apache.spark.deploy" in names
         assert secret not in names
     job.assert_busy()
-    job.assert_completes(compress_locally(tmp_path / "in", tmp_path / "local", "--no-report", *long))
+    expected = compress_locally(tmp_path / "in", tmp_path / "local", "--no-report", *long)
+    job.assert_completes(expected)
 
 
 def test_the_secret_is_in_files_of_the_owner_alone(cluster):
