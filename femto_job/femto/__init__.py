@@ -3,7 +3,7 @@
 from .errors import LaffError
 
 __version__ = "0.1.0"
-__all__ = ["LaffError", "decode", "decode_bands", "encode", "info", "truncate"]
+__all__ = ["LaffError", "decode", "decode_bands", "encode", "info", "parse", "truncate"]
 
 
 def __getattr__(name: str):

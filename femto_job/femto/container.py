@@ -90,6 +90,12 @@ class Archive:
     layer_nbytes: list[int] = field(default_factory=list)
     name: str = "archive"
 
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        """What a notebook shows of it."""
+        from .display import mimebundle
+
+        return mimebundle(self)
+
 
 def _head(header: ImageHeader, basis_name: str, basis_sha256: str, step: float, tile: int) -> dict:
     return {

@@ -1,0 +1,142 @@
+"""What an archive is made of, to look at: blocks, bases, components, scores.
+
+Everything here reads the codec's insides, and nothing else outside of the codec does: notebooks
+and drawings use these few functions.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from . import blocks, kstrings
+from .bases import basis_of, load_basis
+from .blocks import CELL, COLOUR, ZIGZAG, ZONES, Layout
+from .codec import parse
+from .container import Archive
+from .features import Field
+from .tiles import Tile, tile_grid
+
+COMPONENTS = ZONES
+"""Components of a block: the k-strings of an archive come in so many parts."""
+
+
+class Block(NamedTuple):
+    """A block of a picture: its corner and edge in pixels, and its class.
+
+    Class 0 is the plain cosine basis; blocks larger than 8 pixels have no other.
+    """
+
+    y: int
+    x: int
+    size: int
+    label: int
+
+
+def _decoded(parsed: Archive) -> Iterator[tuple[Tile, Field]]:
+    """The tiles of an archive and what their strings say."""
+    header = parsed.header
+    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
+    for tile in tile_grid(header.height, header.width, parsed.tile):
+        layout = Layout(tile.height, tile.width, header.channels)
+        strings = [strings[tile.index] for strings in parsed.layers]
+        yield tile, kstrings.decode(parsed.blocks[tile.index], strings, layout, basis)
+
+
+def _check_plane(parsed: Archive, plane: int) -> None:
+    if not 0 <= plane < parsed.header.channels:
+        last = parsed.header.channels - 1
+        raise ValueError(f"plane {plane}: this picture has planes 0 to {last}")
+
+
+def block_map(archive, *, plane: int = 0) -> list[Block]:
+    """How a plane of an archive's picture is cut into blocks, and the class of each.
+
+    `archive` is bytes, a path or what `femto.parse` returned; `plane` 0 is luma, 1 and 2 chroma.
+    Blocks at the right and lower edge may hang over the picture.
+    """
+    parsed = parse(archive)
+    _check_plane(parsed, plane)
+    found = []
+    for tile, field in _decoded(parsed):
+        layout = field.layout
+        for cell, size, _ in field.lists[min(plane, 1)].tolist():
+            row, column = divmod(cell - layout.origin, layout.stride)
+            label = int(field.classes[cell]) if plane == 0 and size == 0 else 0
+            found.append(Block(tile.y + CELL * row, tile.x + CELL * column, CELL << size, label))
+    return found
+
+
+def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
+    """The integers that an archive stores for one component, where their blocks lie.
+
+    int32 (⌈height / 8⌉, ⌈width / 8⌉): a small block has one score per component, larger blocks
+    have one for each of their 8 x 8 cells. Parameters as for `block_map`; `component` 0 to 63.
+    """
+    parsed = parse(archive)
+    _check_plane(parsed, plane)
+    if not 0 <= component < COMPONENTS:
+        raise ValueError(f"component {component}: there are components 0 to {COMPONENTS - 1}")
+    header = parsed.header
+    out = np.zeros((-(-header.height // CELL), -(-header.width // CELL)), np.int32)
+    for tile, field in _decoded(parsed):
+        layout = field.layout
+        values = field.values.reshape(layout.planes, ZONES + 1, -1, layout.stride)
+        row, column = divmod(layout.origin, layout.stride)
+        y, x = tile.y // CELL, tile.x // CELL
+        out[y : y + layout.rows, x : x + layout.columns] = values[
+            plane, component, row : row + layout.rows, column : column + layout.columns
+        ]
+    return out
+
+
+def decode_components(archive, count: int) -> np.ndarray:
+    """The picture as its first `count` components (0 to 64) alone show it.
+
+    Returns (h, w) or (h, w, 3), uint8 or uint16, as `femto.decode` does, which takes whole
+    layers of components.
+    """
+    parsed = parse(archive)
+    header = parsed.header
+    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
+    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+    image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
+    for tile, field in _decoded(parsed):
+        layout = field.layout
+        field.values.reshape(layout.planes, ZONES + 1, -1)[:, count:] = 0
+        scores = kstrings.dequantise(field, parsed.step, basis)
+        image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = blocks.inverse(
+            scores, field.sizes, layout, header.bits
+        )
+    return image
+
+
+def bases(name: str = "photo") -> np.ndarray:
+    """The SVD bases of a basis's classes as pictures of 8 x 8 pixels.
+
+    float32 (classes, 64, 8, 8): of each class its components, orthonormal, the mean first; class
+    0 is the cosine basis.
+    """
+    rotations = load_basis(name).backward
+    dct = blocks.dct_matrix(CELL)
+    waves = np.einsum("ki,kj->kij", dct[ZIGZAG[:, 0]], dct[ZIGZAG[:, 1]])
+    return np.einsum("ckz,zij->ckij", rotations, waves).astype(np.float32)
+
+
+def colour_planes(image: np.ndarray) -> np.ndarray:
+    """The planes that femto codes, float64 (planes, h, w), about 0: luma and two of colour.
+
+    Of a grey picture the one plane. In the units of the picture; the planes of an RGB picture are
+    an orthonormal rotation of red, green and blue.
+    """
+    centred = image.astype(np.float64) - (1 << (8 * image.dtype.itemsize - 1))
+    if image.ndim == 2:
+        return centred[None]
+    return np.einsum("pc,yxc->pyx", COLOUR, centred)
+
+
+def patches(plane: np.ndarray) -> np.ndarray:
+    """The whole 8 x 8 blocks of a plane (h, w), row by row: (blocks, 64)."""
+    rows, columns = plane.shape[0] // CELL, plane.shape[1] // CELL
+    cut = plane[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
+    return cut.swapaxes(1, 2).reshape(rows * columns, CELL * CELL)

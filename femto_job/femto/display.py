@@ -1,0 +1,94 @@
+"""How an archive shows itself in a notebook: its picture, and what is in it."""
+
+import base64
+import html
+import io
+
+import numpy as np
+
+PREVIEW = 720
+"""Longest edge of the shown picture, in pixels."""
+COARSE_ABOVE = 4 << 20
+"""Larger pictures (in pixels) are shown as their first layer has them, which is quick."""
+FACTS_ABOVE = 64 << 20
+"""Of pictures larger than this only the facts are shown."""
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """A picture as a screen shows it: uint8, 16-bit samples rounded."""
+    if image.dtype == np.uint8:
+        return image
+    return ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def png(image: np.ndarray, *, longest: int | None = None) -> bytes:
+    """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits.
+
+    With `longest`, larger ones are reduced to that edge.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(to_bytes(image)))
+    if longest is not None and max(picture.size) > longest:
+        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def facts(archive) -> str:
+    """What an archive holds, in one line."""
+    from .codec import info
+
+    about = info(archive)
+    width, height, bits = about["width"], about["height"], about["bits"]
+    kind = "grey" if about["mode"] == "L" else "RGB"
+    raw = width * height * (1 if kind == "grey" else 3) * bits // 8
+    parts = [
+        f"{width} × {height} {kind}, {bits} bits",
+        f"{about['nbytes']:,} bytes",
+        f"{raw / about['nbytes']:.1f} times smaller than its pixels",
+        f"{8 * about['nbytes'] / (width * height):.2f} bits per pixel",
+        f"{about['layers']} layers",
+        f"basis {about['basis']['name']}",
+    ]
+    if about["source"]:
+        parts.insert(0, about["source"])
+    return " · ".join(parts)
+
+
+def mimebundle(parsed) -> dict[str, str]:
+    """What a notebook shows of a parsed archive: text, and HTML with the picture.
+
+    Large pictures are shown coarsely, huge ones not at all: looking at a variable must be quick.
+    """
+    from .codec import decode
+    from .errors import LaffError
+
+    line = facts(parsed)
+    pixels = parsed.header.width * parsed.header.height
+    shown, note = "", ""
+    if pixels > FACTS_ABOVE:
+        note = "too large to show; femto.decode_bands gives it piece by piece"
+    elif not parsed.layers:
+        note = "no layer has arrived yet"
+    else:
+        try:
+            image = decode(parsed, layers=1 if pixels > COARSE_ABOVE else None)
+        except LaffError as error:  # a basis that is not here
+            note = str(error)
+        else:
+            data = base64.b64encode(png(image, longest=PREVIEW)).decode()
+            shown = (
+                f'<img alt="{html.escape(line)}" style="max-width:100%" '
+                f'src="data:image/png;base64,{data}">'
+            )
+            if pixels > COARSE_ABOVE:
+                note = "shown from the first layer only; femto.decode gives all of it"
+    caption = " · ".join(filter(None, [line, note]))
+    return {
+        "text/plain": f"<.laff archive: {caption}>",
+        "text/html": f'<figure style="margin:0">{shown}'
+        f'<figcaption style="font-size:.85em;opacity:.75">{html.escape(caption)}</figcaption>'
+        "</figure>",
+    }
