@@ -25,7 +25,7 @@ ansible-lint --offline -q --profile production || status=1
 # Pytest comes last and prints the summary; lint that failed is told by the exit status.
 paths=()
 if [ "$#" -eq 0 ]; then
-    for folder in tests/unit tests/conformance tests/job tests/cluster; do
+    for folder in tests/unit tests/conformance tests/job tests/notebooks tests/cluster; do
         if [ -d "$folder" ]; then
             paths+=("$folder")
         fi
