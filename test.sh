@@ -9,7 +9,8 @@ cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
     scipy matplotlib scikit-image ssimulacra2 ruff pytest hypothesis \
-    ansible ansible-lint molecule yamllint
+    ansible ansible-lint molecule yamllint \
+    nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client
 femto_java
 export PATH=$femto_venv/bin:$PATH
 

@@ -19,6 +19,7 @@ ORDER = [
     "test_cluster",
     "test_faults",
     "test_guards",
+    "test_jupyter",
     "test_operations",
 ]
 HERE = Path(__file__).parent

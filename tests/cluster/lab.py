@@ -93,7 +93,7 @@ class Lab:
             self.engine("rm", "--force", "--volumes", host, check=False)
         self.engine("rmi", "--force", SCIPY_IMAGE, check=False)
         self.engine("network", "rm", NETWORK, check=False)
-        for scenario in ("cluster", "scipy", "spark"):
+        for scenario in ("cluster", "scipy", "spark", "jupyter"):
             self.molecule("reset", scenario)
 
     def boot(self, *hosts: str) -> None:

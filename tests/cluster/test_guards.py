@@ -126,7 +126,12 @@ def test_the_secret_is_in_files_of_the_owner_alone(cluster):
         for path in found:
             mode, user, group = cluster.shell(host, f"stat -c '%a %U %G' {path}").split()
             assert mode in {"600", "640", "400", "440"}, path
-            assert (user, group) in {("root", "root"), ("root", "spark"), ("spark", "spark")}, path
+            assert (user, group) in {
+                ("root", "root"),
+                ("root", "spark"),
+                ("spark", "spark"),
+                ("root", "jupyter"),
+            }, path
         units = cluster.shell(host, "systemctl cat 'spark-*'; systemctl show 'spark-*'")
         assert "spark-class" in units
         assert secret not in units

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.usefixtures("single")
 
 @pytest.fixture(scope="module")
 def single(lab):
-    """Scenarios scipy and spark share this host: the second needs what the first installs."""
+    """The scenarios share this host: the later ones need what the earlier ones install."""
     if not (KEEP and lab.exists("femto-single")):
         lab.molecule("create", "scipy")
     yield
@@ -16,7 +16,7 @@ def single(lab):
         lab.engine("rm", "--force", "--volumes", "femto-single")
 
 
-@pytest.mark.parametrize("scenario", ["scipy", "spark"])
+@pytest.mark.parametrize("scenario", ["scipy", "spark", "jupyter"])
 def test_check_mode_works_and_changes_nothing_on_a_bare_host(lab, scenario):
     def installed():
         return lab.shell(
@@ -41,3 +41,8 @@ def test_scipy(lab, action):
 @pytest.mark.parametrize("action", ["converge", "idempotence", "verify"])
 def test_spark(lab, action):
     lab.molecule(action, "spark")
+
+
+@pytest.mark.parametrize("action", ["converge", "idempotence", "verify"])
+def test_jupyter(lab, action):
+    lab.molecule(action, "jupyter")
