@@ -8,7 +8,7 @@ import browser
 import nbformat
 import pytest
 import websocket
-from jupyter_client import Kernel, Server
+from jupyter_page import Kernel, Server
 from lab import ADDRESS, ROOT, wait
 
 MASTER = ADDRESS["femto-master"]
