@@ -51,6 +51,9 @@ def run_notebook(
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
         # A page that is still loading drops what it is told: told again, until a cell runs.
         for attempt in range(5):
+            # Told before it has found the kernel, it asks which; the first answer is the right one.
+            if page.locator(".jp-Dialog").is_visible():
+                page.locator(".jp-Dialog .jp-mod-accept").click()
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             try:
