@@ -58,7 +58,7 @@ def run_notebook(
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             try:
                 page.wait_for_function(
-                    r"() => /\[[\d*]+\]/.test(document.querySelector('.jp-CodeCell').innerText)",
+                    r"() => /\[[\d*]+\]/.test(document.querySelector('.jp-CodeCell')?.innerText)",
                     timeout=15_000,
                 )
                 break
@@ -71,7 +71,7 @@ def run_notebook(
                 const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
                     .filter(cell => cell.querySelector('.cm-content')?.innerText.trim());
                 return cells.length && cells.every(cell =>
-                    /\[\d+\]/.test(cell.querySelector('.jp-InputArea-prompt').innerText));
+                    /\[\d+\]/.test(cell.querySelector('.jp-InputArea-prompt')?.innerText));
             }""",
             timeout=seconds * 1000,
         )
