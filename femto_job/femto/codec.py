@@ -10,8 +10,8 @@ from . import blocks, container, kstrings, partition
 from .bases import basis_of, load_basis
 from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
+from .contexts import Field
 from .errors import LaffError
-from .features import Field
 from .target import StepSearch
 from .tiles import Tile, tile_grid
 

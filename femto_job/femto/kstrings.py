@@ -24,6 +24,19 @@ from typing import NamedTuple
 import numpy as np
 
 from .blocks import ZIGZAG, ZONES, Layout
+from .contexts import (
+    MAGNITUDES,
+    SIGNED,
+    ZONE_FEATURES,
+    Field,
+    block_at,
+    close_zone,
+    draw_lines,
+    magnitude_features,
+    sign_key,
+    signed_features,
+    zone_features,
+)
 from .entropy import (
     APM_BINS,
     COST,
@@ -41,19 +54,6 @@ from .entropy import (
     update_slot,
 )
 from .errors import LaffError
-from .features import (
-    MAGNITUDES,
-    SIGNED,
-    ZONE_FEATURES,
-    Field,
-    block_at,
-    close_zone,
-    draw_lines,
-    magnitude_features,
-    sign_key,
-    signed_features,
-    zone_features,
-)
 from .jit import inlined, njit
 from .model import (
     A_CLASS,

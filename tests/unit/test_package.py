@@ -29,9 +29,9 @@ def test_import_brings_in_nothing_heavy(repository):
 
 def test_nothing_compiles_at_import(repository):
     code = (
-        "from femto import codec, entropy, features, kstrings, partition, bases, blocks, classes\n"
+        "from femto import codec, contexts, entropy, kstrings, partition, bases, blocks, classes\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "found = [f for m in (entropy, features, kstrings, partition, bases, blocks, classes)\n"
+        "found = [f for m in (contexts, entropy, kstrings, partition, bases, blocks, classes)\n"
         "         for f in vars(m).values() if isinstance(f, Dispatcher)]\n"
         "assert len(found) > 20\n"
         "print(sum(len(f.signatures) for f in found))\n"
