@@ -226,6 +226,18 @@ def _integer(value, low: int, high: int, what: str) -> int:
 
 
 _CHUNK = 1 << 16
+_KEYS = {
+    "format",
+    "version",
+    "image",
+    "metadata",
+    "basis",
+    "step",
+    "tile",
+    "crc",
+    "blocks",
+    "strings",
+}
 _STRINGS = b'"strings":['
 
 
@@ -273,8 +285,8 @@ def _first_layers(stream, layers: int) -> dict | None:
             ends, position = ends + 1, found + 1
     try:
         top = json.loads(text[:position] + b"]}")
-        return top if len(top["strings"]) == layers else None
-    except (ValueError, RecursionError, KeyError, TypeError):
+        return top if top.keys() >= _KEYS and len(top["strings"]) == layers else None
+    except (ValueError, RecursionError, AttributeError, TypeError):
         return None
 
 

@@ -30,8 +30,8 @@ from .kstrings import LAYER_ENDS
 from .model import CLASSES
 from .tiles import tile_grid
 
-COMPONENTS = 10
-"""Default number of components: those of the first four layers."""
+COMPONENTS = 6
+"""Default number of components: those of the first three layers."""
 WORDS = CLASSES + SIZES - 1
 """Visual words of luma: the classes of 8 x 8 blocks, then blocks of 16 x 16 and of 32 x 32."""
 FLOOR = 1.0
@@ -100,10 +100,10 @@ class Features:
         `colour` adds the chroma planes; grey pictures have nothing there. Pictures with fewer
         than `grid` cells a side have equal values in several parts.
         """
-        _check_grid(grid)
+        check_grid(grid)
         rows, columns, planes, components = self.scores.shape
         wanted = 3 if colour else 1
-        unit = (1 << (self.bits - 8)) * (3**0.5 if planes == 3 else 1.0)
+        unit = ((1 << self.bits) - 1) / 255 * (3**0.5 if planes == 3 else 1.0)
         sums = np.zeros((grid, grid, wanted, components + 1))
         histogram = np.zeros((grid, grid, WORDS))
         _pool(
@@ -147,7 +147,8 @@ def vector_names(components: int = COMPONENTS, grid: int = 4, *, colour: bool = 
     return names
 
 
-def _check_grid(grid: int) -> None:
+def check_grid(grid: int) -> None:
+    """LaffError if a picture cannot be pooled over grid x grid parts."""
     if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)) or not 1 <= grid <= 64:
         raise LaffError(f"a grid of {grid!r} parts a side is not possible: choose 1 to 64")
 
