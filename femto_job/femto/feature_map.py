@@ -238,6 +238,33 @@ def _spread(scores, sizes, rows, columns, stride, cells, origin, last, zigzag, s
                             out[y + i, x + j, p, k] = total
 
 
+def place_tile(coded, field, last: int, scores, classes, sizes) -> None:
+    """Put a tile into the arrays of `Features`, which are filled in place.
+
+    Parameters: `coded` DCT scores on the tile's lattice and its `field`, as from
+    `codec.decode_scores`; `last`, zones from this one on are empty.
+    """
+    layout = field.layout
+    _spread(
+        coded,
+        field.sizes,
+        layout.rows,
+        layout.columns,
+        layout.stride,
+        layout.cells,
+        layout.origin,
+        last,
+        ZIGZAG,
+        _SPLIT,
+        scores,
+    )
+    top, left = divmod(layout.origin, layout.stride)
+    inside = np.s_[top : top + layout.rows, left : left + layout.columns]
+    classes[:] = field.classes.reshape(-1, layout.stride)[inside]
+    for kind in range(sizes.shape[2]):
+        sizes[:, :, kind] = field.sizes[kind].reshape(-1, layout.stride)[inside]
+
+
 def layers_of(components: int) -> int:
     """How many layers hold the first so many components; LaffError if there are none such."""
     if (
@@ -283,30 +310,9 @@ def features(archive, *, components: int = COMPONENTS, threads: int = 1) -> Feat
 
     def fill(tile) -> None:
         coded, field = codec.decode_scores(parsed, tile.index, layers=layers)
-        layout = field.layout
         y, x = tile.y // CELL, tile.x // CELL
-        window = (slice(y, y + layout.rows), slice(x, x + layout.columns))
-        _spread(
-            coded,
-            field.sizes,
-            layout.rows,
-            layout.columns,
-            layout.stride,
-            layout.cells,
-            layout.origin,
-            last,
-            ZIGZAG,
-            _SPLIT,
-            scores[window],
-        )
-        inside = np.s_[layout.origin // layout.stride :, layout.origin % layout.stride :]
-        inside = (
-            slice(inside[0].start, inside[0].start + layout.rows),
-            slice(inside[1].start, inside[1].start + layout.columns),
-        )
-        classes[window] = field.classes.reshape(-1, layout.stride)[inside]
-        for kind in range(kinds):
-            sizes[(*window, kind)] = field.sizes[kind].reshape(-1, layout.stride)[inside]
+        window = np.s_[y : y + field.layout.rows, x : x + field.layout.columns]
+        place_tile(coded, field, last, scores[window], classes[window], sizes[window])
 
     tiles = tile_grid(header.height, header.width, parsed.tile)
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
