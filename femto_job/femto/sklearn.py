@@ -19,7 +19,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    components : int, default=6
+    components : int, default=1
         DCT components per cell, 1 to 64. More read more of an archive's layers and take longer.
     grid : int, default=4
         The picture is pooled over grid x grid equal parts, 1 to 64.

@@ -64,7 +64,7 @@ class LaffDataSource(DataSource):
     `.schema("path string, features array<float>")`, which may name any of the columns, features
     as `array<float>` or `array<double>` too. With no more than path and bytes, no file is opened.
 
-    Options: features, image, colour (false); components (6), grid (4), as for femto.features;
+    Options: features, image, colour (false); components (1), grid (4), as for femto.features;
     mode: what becomes of archives that cannot be read, as in Spark's own sources: PERMISSIVE
     (default; a row with path, bytes and error, the rest null), DROPMALFORMED (left out), FAILFAST
     (the query fails); recursiveFileLookup (false); filesPerPartition (64). Files whose names do

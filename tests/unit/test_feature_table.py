@@ -40,7 +40,7 @@ def test_one_row_per_archive(folder, tmp_path, capsys):
         (16, 16, 16),
     ]
     about = json.loads(table.schema.metadata[b"femto"])
-    assert about["components"] == 6
+    assert about["components"] == 1
     assert len(about["names"]) == table.schema.field("features").type.list_size
     for row in rows:
         path = folder / row["path"]

@@ -39,6 +39,11 @@ def test_nothing_compiles_at_import(repository):
     assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "0"
 
 
+def test_features_stays_a_function(repository):
+    code = "import femto, femto.feature_map, femto.feature_table; print(callable(femto.features))"
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "True"
+
+
 CALL = """
 import numpy as np
 from femto import entropy
