@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
-    scipy matplotlib scikit-image ssimulacra2 ruff pytest hypothesis \
+    scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff pytest hypothesis \
     ansible ansible-lint molecule yamllint \
     nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client
 femto_java

@@ -35,6 +35,16 @@ def cpu_model():
     return f"{name}, {os.cpu_count()} cores"
 
 
+def machine():
+    """When and on what a measurement was made."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu_model(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of pictures")
@@ -128,12 +138,7 @@ def run(options):
     folder = options.folder.resolve()
     return {
         "folder": folder.name,
-        "made": {
-            "date": datetime.date.today().isoformat(),
-            "cpu": cpu_model(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-        },
+        "made": machine(),
         "codecs": {
             codec.name: {"version": codec.version, "settings": codec.settings} for codec in codecs
         },

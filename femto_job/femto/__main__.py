@@ -1,4 +1,4 @@
-"""Command line: python3 -m femto train FOLDER -o NAME.basis"""
+"""Command line: python3 -m femto train FOLDER -o NAME.basis, … features FOLDER -o NAME.parquet"""
 
 import argparse
 import os
@@ -45,8 +45,36 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _features(options: argparse.Namespace) -> int:
+    from . import feature_map, feature_table
+
+    components = feature_map.COMPONENTS if options.components is None else options.components
+    feature_map.layers_of(components)
+    feature_map.check_grid(options.grid)
+    failures = 0
+
+    def failed(error: Exception) -> None:
+        nonlocal failures
+        failures += 1
+        print(f"left out: {error}", file=sys.stderr)
+
+    output = Path(options.output)
+    rows = feature_table.write_features(
+        Path(options.folder),
+        output,
+        components=components,
+        grid=options.grid,
+        colour=options.colour,
+        failed=failed,
+    )
+    left_out = f", {failures} could not be read" if failures else ""
+    print(f"{output}: {rows} archives{left_out}")
+    return 1 if failures else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 2 for bad input."""
+    """Run the command line; returns the exit status: 0, 1 if some archives could not be
+    read, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python3 -m femto", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="learn a basis from a folder of pictures")
@@ -57,6 +85,17 @@ def main(arguments: list[str] | None = None) -> int:
                        help="classes of small blocks, the DCT included (default 32)")  # fmt: skip
     train.add_argument("--seed", type=int, default=1)
     train.set_defaults(run=_train)
+    features = commands.add_parser(
+        "features", help="the features of a folder of archives, as a Parquet file"
+    )
+    features.add_argument("folder", help="archives, searched with its sub-folders")
+    features.add_argument("-o", "--output", required=True, help="Parquet file to write")
+    features.add_argument("--components", type=int, metavar="1…64",
+                          help="DCT components per 8 x 8 pixels (default 1)")  # fmt: skip
+    features.add_argument("--grid", type=int, default=4, metavar="N",
+                          help="pool over N x N parts of the picture (default 4)")  # fmt: skip
+    features.add_argument("--colour", action="store_true", help="chroma too")
+    features.set_defaults(run=_features)
     options = parser.parse_args(arguments)
     from .errors import LaffError
 

@@ -14,7 +14,7 @@ from .bases import basis_of, load_basis
 from .blocks import CELL, COLOUR, ZIGZAG, ZONES, Layout
 from .codec import parse
 from .container import Archive
-from .features import Field
+from .contexts import Field
 from .tiles import Tile, tile_grid
 
 COMPONENTS = ZONES

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import entropy, features, model, partition
+from . import contexts, entropy, model, partition
 from .blocks import SIZES, ZIGZAG, ZONES
+from .contexts import Learned
 from .errors import LaffError
-from .features import Learned
 from .jit import njit
 
 FORMAT = "laff-basis"
@@ -80,7 +80,7 @@ class Basis:
         stored = np.zeros((self.classes, ZONES, ZONES), np.int64)
         stored[:] = 32767 * np.eye(ZONES, dtype=np.int64)
         stored[1:, 1:, 1:] = self.components
-        lines = features.LINES[0, :8, :8]
+        lines = contexts.LINES[0, :8, :8]
         u, v = ZIGZAG.T
         borders = [
             lines[u] * lines[v, :1],
@@ -122,7 +122,7 @@ def untrained() -> Basis:
     """The DCT alone, with plausible weights: where training starts."""
     means = np.zeros((3, 2, ZONES), np.int32)
     means[:] = np.maximum(1024 / (1 + ZIGZAG.sum(1)) ** 1.5, 1)
-    weights = np.zeros(features.MAGNITUDES)
+    weights = np.zeros(contexts.MAGNITUDES)
     weights[[0, 1]] = 0.15
     weights[[2, 3]] = 0.05
     weights[6:10] = 0.03
@@ -130,16 +130,16 @@ def untrained() -> Basis:
     weights[12:17] = 0.05
     weights[[19, 21]] = 0.1
     weights[23] = 0.01
-    zone = np.zeros(features.ZONE_FEATURES)
+    zone = np.zeros(contexts.ZONE_FEATURES)
     zone[:2] = 0.2
     zone[2:4] = 0.05
     zone[6:8] = 0.15
     zone[8] = 0.05
     zone[15], zone[17], zone[20] = 0.03, 0.1, 0.01
-    sign = np.zeros((model.PLANES, ZONES + features.LARGE_SIGN_KEYS, features.SIGNED), np.int32)
+    sign = np.zeros((model.PLANES, ZONES + contexts.LARGE_SIGN_KEYS, contexts.SIGNED), np.int32)
     for s in range(SIZES):
         for p in range(model.PLANES):
-            sign[p, features.sign_key(0, 1, 0, s, 0), 8:10] = 2048
+            sign[p, contexts.sign_key(0, 1, 0, s, 0), 8:10] = 2048
 
     def fixed(x, *shape):
         return np.ascontiguousarray(
@@ -157,8 +157,8 @@ def untrained() -> Basis:
         np.zeros((1, 63), np.int32),
         np.zeros(1, np.float32),
         costs,
-        fixed(zone, 3, features.SETS, ZONES),
-        fixed(weights, 3, features.SETS, model.GROUPS),
+        fixed(zone, 3, contexts.SETS, ZONES),
+        fixed(weights, 3, contexts.SETS, model.GROUPS),
         sign,
         model.fresh_state(),
     )
@@ -174,9 +174,9 @@ _ARRAYS = {
     "levels": ("<i2", (0, 63)),
     "prices": ("<f4", (0,)),
     "size_costs": ("<f4", (2, SIZES, partition.TERMS)),
-    "zone_weights": ("<i2", (3, features.SETS, ZONES, features.ZONE_FEATURES)),
-    "weights": ("<i2", (3, features.SETS, model.GROUPS, features.MAGNITUDES)),
-    "sign_weights": ("<i2", (3, features.LARGE_SIGN_KEYS, features.SIGNED)),
+    "zone_weights": ("<i2", (3, contexts.SETS, ZONES, contexts.ZONE_FEATURES)),
+    "weights": ("<i2", (3, contexts.SETS, model.GROUPS, contexts.MAGNITUDES)),
+    "sign_weights": ("<i2", (3, contexts.LARGE_SIGN_KEYS, contexts.SIGNED)),
     "state_odds": ("<i1", (model.SLOTS,)),
     "state_counts": ("<u1", (model.SLOTS,)),
     "state_weights": ("<i2", (model.WEIGHTS,)),

@@ -10,8 +10,8 @@ from . import blocks, container, kstrings, partition
 from .bases import basis_of, load_basis
 from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
+from .contexts import Field
 from .errors import LaffError
-from .features import Field
 from .target import StepSearch
 from .tiles import Tile, tile_grid
 
@@ -161,9 +161,10 @@ def encode(
     return kept[1]
 
 
-def parse(archive) -> Archive:
-    """Read and check an archive (bytes or a path) without decoding it. Raises LaffError."""
-    return archive if isinstance(archive, Archive) else container.read(archive)
+def parse(archive, *, layers: int | None = None) -> Archive:
+    """Read and check an archive (bytes or a path) without decoding it, all of it or only its
+    first `layers` layers. Raises LaffError."""
+    return archive if isinstance(archive, Archive) else container.read(archive, layers=layers)
 
 
 def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
@@ -185,10 +186,12 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
     return max(count, 1) if have else 0
 
 
-def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
-    """Decode tile number `index` of a parsed archive from its first `layers` layers.
+def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
+    """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
 
-    Returns (h, w) or (h, w, 3), uint8 or uint16.
+    Returns (scores, field): float32 on the lattice of `field.layout` (see `blocks`), grey levels,
+    those of trained classes turned back into cosine scores; and the field, whose `sizes` and
+    `classes` say how the tile is cut.
     """
     header = parsed.header
     tile = tile_grid(header.height, header.width, parsed.tile)[index]
@@ -196,8 +199,16 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
     basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
     layout = Layout(tile.height, tile.width, header.channels)
     field = kstrings.decode(parsed.blocks[index], strings, layout, basis)
-    scores = kstrings.dequantise(field, parsed.step, basis)
-    return blocks.inverse(scores, field.sizes, layout, header.bits)
+    return kstrings.dequantise(field, parsed.step, basis), field
+
+
+def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
+    """Decode tile number `index` of a parsed archive from its first `layers` layers.
+
+    Returns (h, w) or (h, w, 3), uint8 or uint16.
+    """
+    scores, field = decode_scores(parsed, index, layers=layers)
+    return blocks.inverse(scores, field.sizes, field.layout, parsed.header.bits)
 
 
 def decode_bands(

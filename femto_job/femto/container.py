@@ -5,6 +5,7 @@ Everything here is about bytes and text; what the strings mean is the coder's bu
 
 import base64
 import binascii
+import io
 import json
 import math
 import zlib
@@ -230,36 +231,109 @@ def _integer(value, low: int, high: int, what: str) -> int:
     return value
 
 
-def read(archive: bytes | bytearray | memoryview | str | Path) -> Archive:
+_CHUNK = 1 << 16
+_KEYS = {
+    "format",
+    "version",
+    "image",
+    "metadata",
+    "basis",
+    "step",
+    "tile",
+    "crc",
+    "blocks",
+    "strings",
+}
+_STRINGS = b'"strings":['
+
+
+def _open(archive, name: str):
+    """A binary stream of an archive's bytes; LaffError if there is none."""
+    if not isinstance(archive, (str, Path)):
+        return io.BytesIO(archive)
+    try:
+        return open(archive, "rb")
+    except FileNotFoundError:
+        raise LaffError(f"{name}: no such file: check the name") from None
+    except OSError as error:
+        raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
+
+
+def _first_layers(stream, layers: int) -> dict | None:
+    """The JSON object of an archive whose further layers are left away, unpacked no further than
+    they begin; None if that does not work out, for whatever reason.
+
+    Works on text whose last key is "strings", as femto writes it. Base64 holds no brackets, so
+    layers end where brackets close.
+    """
+    text, inflate = bytearray(), None
+    begun, ends, position = False, 0, 0
+    while ends < layers:
+        data = stream.read(_CHUNK)
+        if not data:
+            return None
+        if not text and data[:2] == b"\x1f\x8b":
+            inflate = zlib.decompressobj(31)
+        if inflate is not None:
+            try:
+                data = inflate.decompress(data, MAX_EXPANSION * _CHUNK)
+            except zlib.error:
+                return None
+        text += data
+        if not begun:
+            found = text.find(_STRINGS)
+            begun, position = found >= 0, found + len(_STRINGS)
+        while begun and ends < layers:
+            found = text.find(b"]", position)
+            if found < 0:
+                position = len(text)
+                break
+            ends, position = ends + 1, found + 1
+    try:
+        top = json.loads(text[:position] + b"]}")
+        return top if top.keys() >= _KEYS and len(top["strings"]) == layers else None
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return None
+
+
+def _whole(stream, name: str) -> tuple[dict, int]:
+    """The JSON object of an archive, and its bytes."""
+    data = stream.read()
+    text = _unzip(data, name)
+    try:
+        top = json.loads(text)
+    except (ValueError, RecursionError):
+        raise LaffError(
+            f"{name}: not a whole .laff archive (cut short or damaged): copy it again"
+        ) from None
+    return top, len(data)
+
+
+def read(
+    archive: bytes | bytearray | memoryview | str | Path, *, layers: int | None = None
+) -> Archive:
     """Parse and check an archive: bytes, or the path of a file; gzip-ed or plain text.
+
+    With `layers`, only the first so many are read, unpacked and checked where possible; damage
+    behind them, or that they are all that arrived of a file, is then no error. `nbytes` counts
+    the whole file even so.
 
     Every limit is checked before anything is allocated for the picture. Raises LaffError if
     the archive is missing, cut short, damaged, of an unknown version or not an archive.
     """
-    name = "archive"
-    if isinstance(archive, (str, Path)):
-        name = str(archive)
+    name = str(archive) if isinstance(archive, (str, Path)) else "archive"
+    with _open(archive, name) as stream:
         try:
-            data = Path(archive).read_bytes()
-        except FileNotFoundError:
-            raise LaffError(f"{name}: no such file: check the name") from None
+            top = None if layers is None else _first_layers(stream, layers)
+            if top is None:
+                stream.seek(0)
+                top, nbytes = _whole(stream, name)
+            else:
+                nbytes = stream.seek(0, io.SEEK_END)
         except OSError as error:
             raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
-    else:
-        data = bytes(archive)
-    text = _unzip(data, name)
-    try:
-        top = json.loads(text)
-        if not isinstance(top, dict) or top.get("format") != FORMAT:
-            raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
-    except RecursionError:
-        raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed") from None
-    except ValueError as error:
-        if isinstance(error, LaffError):
-            raise
-        raise LaffError(
-            f"{name}: not a whole .laff archive (cut short or damaged): copy it again"
-        ) from None
+    if not isinstance(top, dict) or top.get("format") != FORMAT:
+        raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
     version = top.get("version")
     if type(version) is not int or version != VERSION:
         raise LaffError(
@@ -267,7 +341,7 @@ def read(archive: bytes | bytearray | memoryview | str | Path) -> Archive:
             f"(this femto reads version {VERSION}): install a newer femto"
         )
     try:
-        return _checked(top, len(data), name)
+        return _checked(top, nbytes, name)
     except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
         if isinstance(error, LaffError):
             raise

@@ -19,11 +19,25 @@ Quantisation happens here too, because the choice between two neighbouring value
 what each would cost (rate-distortion optimised quantisation).
 """
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from .blocks import ZIGZAG, ZONES, Layout
+from .contexts import (
+    MAGNITUDES,
+    SIGNED,
+    ZONE_FEATURES,
+    Field,
+    block_at,
+    close_zone,
+    draw_lines,
+    magnitude_features,
+    sign_key,
+    signed_features,
+    zone_features,
+)
 from .entropy import (
     APM_BINS,
     COST,
@@ -41,19 +55,6 @@ from .entropy import (
     update_slot,
 )
 from .errors import LaffError
-from .features import (
-    MAGNITUDES,
-    SIGNED,
-    ZONE_FEATURES,
-    Field,
-    block_at,
-    close_zone,
-    draw_lines,
-    magnitude_features,
-    sign_key,
-    signed_features,
-    zone_features,
-)
 from .jit import inlined, njit
 from .model import (
     A_CLASS,
@@ -726,6 +727,19 @@ def encode(scores: np.ndarray, step: float, basis, field: Field) -> tuple[bytes,
     return block_string, layers
 
 
+_LOCAL = threading.local()
+
+
+def _fresh_state(basis) -> np.ndarray:
+    """A copy of the basis's state that is good until this thread asks for the next: new memory of
+    this size would cost a small tile more than its first strings."""
+    buffer = getattr(_LOCAL, "state", None)
+    if buffer is None or buffer.shape != basis.state.shape:
+        buffer = _LOCAL.state = np.empty_like(basis.state)
+    buffer[:] = basis.state
+    return buffer
+
+
 def decode(block_string: bytes, layers: list[bytes], layout: Layout, basis) -> Field:
     """The field of a tile from its block string and its first layers; what is missing is zero.
 
@@ -734,7 +748,7 @@ def decode(block_string: bytes, layers: list[bytes], layout: Layout, basis) -> F
     if len(layers) > len(LAYER_ENDS):
         raise LaffError(f"an archive of {len(layers)} layers: the format has {len(LAYER_ENDS)}")
     field = Field(layout)
-    state = basis.state.copy()
+    state = _fresh_state(basis)
     used = np.zeros(layout.planes, np.int64)
     _code_blocks(
         field.sizes,

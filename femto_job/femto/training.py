@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment, nnls
 
 from . import bases, classes, kstrings, model, partition
 from .blocks import DCT, ZIGZAG, ZONES, Layout, dct_matrix
-from .features import (
+from .contexts import (
     LARGE_SIGN_KEYS,
     MAGNITUDES,
     SETS,

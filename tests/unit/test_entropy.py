@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from femto import entropy, features, model
+from femto import contexts, entropy, model
 from femto.entropy import TABLES
 
 NO_STATE = np.zeros(1, np.int32)
@@ -16,7 +16,7 @@ def test_constant_tables_are_the_same_everywhere():
     tables = {
         "TABLES": TABLES[: entropy.COST],
         "LEVEL": model.LEVEL,
-        "LINES": features.LINES,
+        "LINES": contexts.LINES,
         "GROUP": model.GROUP,
     }
     found = {name: zlib.crc32(np.ascontiguousarray(t).tobytes()) for name, t in tables.items()}

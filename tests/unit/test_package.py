@@ -29,14 +29,19 @@ def test_import_brings_in_nothing_heavy(repository):
 
 def test_nothing_compiles_at_import(repository):
     code = (
-        "from femto import codec, entropy, features, kstrings, partition, bases, blocks, classes\n"
+        "from femto import codec, contexts, entropy, kstrings, partition, bases, blocks, classes\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "found = [f for m in (entropy, features, kstrings, partition, bases, blocks, classes)\n"
+        "found = [f for m in (contexts, entropy, kstrings, partition, bases, blocks, classes)\n"
         "         for f in vars(m).values() if isinstance(f, Dispatcher)]\n"
         "assert len(found) > 20\n"
         "print(sum(len(f.signatures) for f in found))\n"
     )
     assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "0"
+
+
+def test_features_stays_a_function(repository):
+    code = "import femto, femto.feature_map, femto.feature_table; print(callable(femto.features))"
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "True"
 
 
 CALL = """

@@ -24,7 +24,7 @@ def files_of(source: Path) -> list[Path]:
     job = source / "femto_job"
     found = [source / name for name in ("pyproject.toml", "README.md", "LICENSE")]
     found += [job / name for name in ("compress.py", "decompressor.py")]
-    for package in ("femto", "femto_spark"):
+    for package in ("femto", "femto_spark", "pyspark_laff"):
         found += [
             path
             for path in (job / package).rglob("*")

@@ -3,6 +3,7 @@
 A plain description of every feature is in docs/SPEC.md; each is an integer.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,40 @@ class Block(NamedTuple):
     seen: int
 
 
+@functools.lru_cache(maxsize=16)
+def _score_steps(cells: int, stride: int) -> np.ndarray:
+    """(sizes, 1024, 9): distance in the lattice from score number zone * r² + i * r + j to
+    its neighbours in frequency; to an empty zone where there is none. The mean is no
+    neighbour of anything: it codes a difference."""
+    steps = np.zeros((SIZES, 1024, 9), np.int64)
+    for s in range(SIZES):
+        r = 1 << s
+        k = np.arange(64 * r * r)
+        zone, i, j = k // (r * r), k // r % r, k % r
+        u, v = ZIGZAG[zone, 0] * r + i, ZIGZAG[zone, 1] * r + j
+        for n, (du, dv) in enumerate(_STEPS_AWAY):
+            uu, vv = u + du, v + dv
+            inside = (uu >= 0) & (uu < 8 * r) & (vv >= 0) & (vv < 8 * r) & (uu + vv > 0)
+            uu, vv = np.where(inside, uu, 0), np.where(inside, vv, 0)
+            there = ZONE_OF[uu // r, vv // r] * cells + (uu % r - i) * stride + vv % r - j
+            there = np.where(inside, there, ZONES * cells)
+            steps[s, : len(k), n] = there - zone * cells
+    return steps
+
+
+@functools.lru_cache(maxsize=16)
+def _zone_steps(cells: int) -> np.ndarray:
+    """(64, 9): distance in the lattice from a zone to its neighbours in frequency; to an empty
+    zone where there is none."""
+    a, b = ZIGZAG.T
+    steps = np.zeros((ZONES, 9), np.int64)
+    for n, (da, db) in enumerate(_STEPS_AWAY):
+        inside = (a + da >= 0) & (a + da < 8) & (b + db >= 0) & (b + db < 8)
+        there = ZONE_OF[np.clip(a + da, 0, 7), np.clip(b + db, 0, 7)]
+        steps[:, n] = (np.where(inside, there, ZONES) - np.arange(ZONES)) * cells
+    return steps
+
+
 class Field:
     """What is known of a tile while it is coded, on the lattice of its layout.
 
@@ -100,34 +135,9 @@ class Field:
         self.silence = np.zeros(planes * cells, np.uint8)
         self.sizes = layout.no_sizes()
         self.classes = np.zeros(cells, np.uint8)
-        self.score_steps = self._score_steps()
-        a, b = ZIGZAG.T
-        self.zone_steps = np.full((ZONES, 9), 0, np.int64)
-        for n, (da, db) in enumerate(_STEPS_AWAY):
-            inside = (a + da >= 0) & (a + da < 8) & (b + db >= 0) & (b + db < 8)
-            there = ZONE_OF[np.clip(a + da, 0, 7), np.clip(b + db, 0, 7)]
-            self.zone_steps[:, n] = (np.where(inside, there, ZONES) - np.arange(ZONES)) * cells
+        self.score_steps = _score_steps(cells, layout.stride)
+        self.zone_steps = _zone_steps(cells)
         self.lists: tuple[np.ndarray, ...] = ()
-
-    def _score_steps(self) -> np.ndarray:
-        """(sizes, 1024, 9): distance in the lattice from score number zone * r² + i * r + j to
-        its neighbours in frequency; to an empty zone where there is none. The mean is no
-        neighbour of anything: it codes a difference."""
-        cells, stride = self.layout.cells, self.layout.stride
-        steps = np.zeros((SIZES, 1024, 9), np.int64)
-        for s in range(SIZES):
-            r = 1 << s
-            k = np.arange(64 * r * r)
-            zone, i, j = k // (r * r), k // r % r, k % r
-            u, v = ZIGZAG[zone, 0] * r + i, ZIGZAG[zone, 1] * r + j
-            for n, (du, dv) in enumerate(_STEPS_AWAY):
-                uu, vv = u + du, v + dv
-                inside = (uu >= 0) & (uu < 8 * r) & (vv >= 0) & (vv < 8 * r) & (uu + vv > 0)
-                uu, vv = np.where(inside, uu, 0), np.where(inside, vv, 0)
-                there = ZONE_OF[uu // r, vv // r] * cells + (uu % r - i) * stride + vv % r - j
-                there = np.where(inside, there, ZONES * cells)
-                steps[s, : len(k), n] = there - zone * cells
-        return steps
 
     def list_blocks(self) -> None:
         """List the blocks once the sizes are known: luma's, and chroma's if there is any."""

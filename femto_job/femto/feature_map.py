@@ -1,0 +1,325 @@
+"""Features of archives for machine learning, read without decoding pixels.
+
+An archive is read as far as its first layers go; of these, the k-strings are entropy-decoded and
+nothing else. What comes out is on one grid of 8 x 8 pixels, whatever sizes of blocks an encoder
+chose: the archive's scores as those of an 8 x 8 DCT. That is the one basis which all blocks share:
+
+- blocks of 8 x 8 pixels in a trained class: their components times the class's SVD basis, which is
+  orthonormal and given in DCT scores, are DCT scores;
+- blocks of 16 x 16 and 32 x 32 pixels: an orthonormal map, the larger DCT backward and the smaller
+  ones forward, done in the frequency domain and only for the frequencies that are there.
+
+So a score means the same everywhere, and with all layers the map is the 8 x 8 DCT of the decoded
+picture but for its rounding. Which SVD basis and which size the encoder found best for a place,
+the picture's visual words, are arrays of their own.
+
+This module knows of the codec's internals what `codec.decode_scores` returns, the lattice of
+`blocks`, and the zones that end each layer, and nothing of how strings are coded.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import codec
+from .blocks import CELL, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
+from .errors import LaffError
+from .jit import njit
+from .kstrings import LAYER_ENDS
+from .model import CLASSES
+from .tiles import tile_grid
+
+COMPONENTS = 1
+"""Default number of components: the first layer's. The coder adapts to what it has read, so that
+every score takes its time; of x-rays, two more layers triple the time and add a point of AUC."""
+WORDS = CLASSES + SIZES - 1
+"""Visual words of luma: the classes of 8 x 8 blocks, then blocks of 16 x 16 and of 32 x 32."""
+FLOOR = 1.0
+"""Added to mean energies (squared 8-bit grey levels) before the logarithm: a score below the
+quantiser's step is zero, and its energy should be small, not minus infinity."""
+
+
+def _split_matrices() -> np.ndarray:
+    """float32 (SIZES, 4, 8, 32): [s, p] takes the DCT of 8·2^s samples to the 8-point DCT of the
+    p-th eight of them."""
+    matrices = np.zeros((SIZES, 4, 8, SUPER), np.float32)
+    small = dct_matrix(CELL)
+    for s in range(SIZES):
+        n = CELL << s
+        for p in range(1 << s):
+            matrices[s, p, :, :n] = small @ dct_matrix(n)[:, CELL * p : CELL * (p + 1)].T
+    return matrices
+
+
+_SPLIT = _split_matrices()
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one picture on a grid of 8 x 8 pixels, row by row from the top left.
+
+    Attributes
+    ----------
+    scores : float32 (rows, columns, planes, components)
+        Orthonormal 8 x 8 DCT scores in the picture's grey levels, whatever the archive's quality
+        (0 to 65535 in 16-bit pictures), components along the JPEG zigzag. Component 0 is 8 times
+        the cell's mean less the middle grey. Planes: one of grey pictures; of RGB pictures luma
+        (R+G+B)/√3, then (R-B)/√2 and (2G-R-B)/√6. rows and columns are the picture's height and
+        width over 8, rounded up; cells that hang over its edge are as the encoder filled them.
+    classes : uint8 (rows, columns)
+        Number of the SVD basis of luma's blocks of 8 x 8, 0 for the DCT; 0 in larger blocks.
+    sizes : uint8 (rows, columns, kinds)
+        0, 1, 2 in blocks of 8, 16 and 32 pixels; kinds: luma, and chroma in RGB pictures.
+    height, width, bits : int
+        The picture's size in pixels, and its bits per sample.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    sizes: np.ndarray
+    height: int
+    width: int
+    bits: int
+
+    def words(self) -> np.ndarray:
+        """Visual words of luma, uint8 (rows, columns): the class (0 to 31) in blocks of 8 x 8,
+        32 in blocks of 16 x 16, 33 in blocks of 32 x 32."""
+        luma = self.sizes[:, :, 0]
+        return np.where(luma == 0, self.classes, CLASSES - 1 + luma).astype(np.uint8)
+
+    def vector(self, grid: int = 4, *, colour: bool = False) -> np.ndarray:
+        """The features pooled over grid x grid equal parts of the picture, float32 (n,).
+
+        In this order, see `vector_names`: for every plane and part (row by row), the mean grey
+        level less the middle, the logarithm of the variance of the cells' means, and of the mean
+        energy of every further component, ln(1 + mean square); then for every part the share of
+        its cells in blocks of 8, 16 and 32 pixels; at last the share of every visual word in the
+        picture. All in 8-bit grey levels, of RGB pictures those of (R+G+B)/3, so that grey and
+        RGB pictures of 8 and 16 bits can be compared.
+
+        `colour` adds the chroma planes; grey pictures have nothing there. Pictures with fewer
+        than `grid` cells a side have equal values in several parts.
+        """
+        check_grid(grid)
+        rows, columns, planes, components = self.scores.shape
+        wanted = 3 if colour else 1
+        unit = ((1 << self.bits) - 1) / 255 * (3**0.5 if planes == 3 else 1.0)
+        sums = np.zeros((grid, grid, wanted, components + 1))
+        histogram = np.zeros((grid, grid, WORDS))
+        _pool(
+            self.scores,
+            self.words(),
+            _ends(rows, grid),
+            _ends(columns, grid),
+            1 / unit,
+            sums,
+            histogram,
+        )
+        pooled = np.empty((grid, grid, wanted, components + 1), np.float32)
+        means = sums[..., 0]
+        pooled[..., 0] = means / CELL
+        energies = sums[..., 1:]
+        energies[..., 0] = np.maximum(energies[..., 0] - means * means, 0)
+        pooled[..., 1:] = np.log(FLOOR + energies)
+        counts = histogram.sum(axis=2, keepdims=True)
+        shares = histogram / counts
+        sizes = np.concatenate(
+            [shares[..., :CLASSES].sum(axis=2, keepdims=True), shares[..., CLASSES:]], axis=2
+        )
+        whole = np.bincount(self.words().ravel(), minlength=WORDS) / (rows * columns)
+        return np.concatenate(
+            [pooled.transpose(2, 0, 1, 3).ravel(), sizes.ravel(), whole], dtype=np.float32
+        )
+
+
+def vector_names(components: int = COMPONENTS, grid: int = 4, *, colour: bool = False) -> list[str]:
+    """Names of the entries of `Features.vector`."""
+    parts = [(y, x) for y in range(grid) for x in range(grid)]
+    planes = ("luma", "chroma1", "chroma2") if colour else ("luma",)
+    names = []
+    for plane in planes:
+        for y, x in parts:
+            at = f"{plane}_y{y}_x{x}"
+            names += [f"{at}_mean", f"{at}_log_variance"]
+            names += [f"{at}_log_energy{k}" for k in range(1, components)]
+    names += [f"size{8 << s}_y{y}_x{x}" for y, x in parts for s in range(SIZES)]
+    names += [f"class{c}" for c in range(CLASSES)] + ["size16", "size32"]
+    return names
+
+
+def check_grid(grid: int) -> None:
+    """LaffError if a picture cannot be pooled over grid x grid parts."""
+    if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)) or not 1 <= grid <= 64:
+        raise LaffError(f"a grid of {grid!r} parts a side is not possible: choose 1 to 64")
+
+
+def _ends(cells: int, grid: int) -> np.ndarray:
+    """First and last-but-one cell of every part along one side, int64 (grid, 2); none is empty."""
+    first = np.arange(grid) * cells // grid
+    return np.stack([first, np.maximum((np.arange(grid) + 1) * cells // grid, first + 1)], axis=1)
+
+
+@njit
+def _pool(scores, words, row_ends, column_ends, scale, sums, histogram):
+    """Per part and plane: the mean of component 0, then the mean squares of all components; and
+    how often every word occurs."""
+    planes = min(scores.shape[2], sums.shape[2])
+    components = scores.shape[3]
+    for gy in range(len(row_ends)):
+        for gx in range(len(column_ends)):
+            cells = np.int64(0)
+            for y in range(row_ends[gy, 0], row_ends[gy, 1]):
+                for x in range(column_ends[gx, 0], column_ends[gx, 1]):
+                    cells += 1
+                    histogram[gy, gx, words[y, x]] += 1
+                    for p in range(planes):
+                        sums[gy, gx, p, 0] += scores[y, x, p, 0]
+                        for k in range(components):
+                            value = np.float64(scores[y, x, p, k])
+                            sums[gy, gx, p, k + 1] += value * value
+            for p in range(planes):
+                sums[gy, gx, p, 0] *= scale / cells
+                for k in range(components):
+                    sums[gy, gx, p, k + 1] *= scale * scale / cells
+
+
+@njit
+def _spread(scores, sizes, rows, columns, stride, cells, origin, last, zigzag, split, out):
+    """Fill out (rows, columns, planes, components) with the 8 x 8 DCT scores of a tile's cells,
+    from the zones before `last` of the lattice."""
+    planes, components = out.shape[2], out.shape[3]
+    reach = np.int64(0)  # frequencies of the zones that are there, and of the components
+    for z in range(last):
+        reach = max(reach, zigzag[z, 0] + 1, zigzag[z, 1] + 1)
+    wanted = np.int64(0)
+    for k in range(components):
+        wanted = max(wanted, zigzag[k, 0] + 1, zigzag[k, 1] + 1)
+    half = np.empty((4, 8, 32), np.float32)
+    there = np.empty(32, np.bool_)
+    for p in range(planes):
+        plane_at = p * 65 * cells
+        for y in range(rows):
+            for x in range(columns):
+                cell = origin + y * stride + x
+                s = sizes[min(p, 1), cell]
+                if s == 0:
+                    for k in range(components):
+                        out[y, x, p, k] = scores[plane_at + k * cells + cell]
+                    continue
+                r = np.int64(1) << s
+                if (y & (r - 1)) or (x & (r - 1)):
+                    continue
+                n = reach * r
+                for v in range(n):
+                    there[v] = False
+                for z in range(last):
+                    for i in range(r):
+                        for j in range(r):
+                            value = scores[plane_at + z * cells + cell + i * stride + j]
+                            if value == 0:
+                                continue
+                            u, v = zigzag[z, 0] * r + i, zigzag[z, 1] * r + j
+                            if not there[v]:
+                                there[v] = True
+                                for q in range(r):
+                                    for e in range(wanted):
+                                        half[q, e, v] = np.float32(0)
+                            for q in range(r):
+                                for e in range(wanted):
+                                    half[q, e, v] += split[s, q, e, u] * value
+                for i in range(min(r, rows - y)):
+                    for j in range(min(r, columns - x)):
+                        for k in range(components):
+                            a, b = zigzag[k, 0], zigzag[k, 1]
+                            total = np.float32(0)
+                            for v in range(n):
+                                if there[v]:
+                                    total += half[i, a, v] * split[s, j, b, v]
+                            out[y + i, x + j, p, k] = total
+
+
+def place_tile(coded, field, last: int, scores, classes, sizes) -> None:
+    """Put a tile into the arrays of `Features`, which are filled in place.
+
+    Parameters: `coded` DCT scores on the tile's lattice and its `field`, as from
+    `codec.decode_scores`; `last`, zones from this one on are empty.
+    """
+    layout = field.layout
+    _spread(
+        coded,
+        field.sizes,
+        layout.rows,
+        layout.columns,
+        layout.stride,
+        layout.cells,
+        layout.origin,
+        last,
+        ZIGZAG,
+        _SPLIT,
+        scores,
+    )
+    top, left = divmod(layout.origin, layout.stride)
+    inside = np.s_[top : top + layout.rows, left : left + layout.columns]
+    classes[:] = field.classes.reshape(-1, layout.stride)[inside]
+    for kind in range(sizes.shape[2]):
+        sizes[:, :, kind] = field.sizes[kind].reshape(-1, layout.stride)[inside]
+
+
+def layers_of(components: int) -> int:
+    """How many layers hold the first so many components; LaffError if there are none such."""
+    if (
+        isinstance(components, bool)
+        or not isinstance(components, (int, np.integer))
+        or not 1 <= components <= ZONES
+    ):
+        raise LaffError(f"{components!r} components are not possible: choose 1 to {ZONES}")
+    return int(np.searchsorted(LAYER_ENDS, components)) + 1
+
+
+def features(archive, *, components: int = COMPONENTS, threads: int = 1) -> Features:
+    """Features of a picture from the first layers of its archive; no pixels are decoded.
+
+    Parameters
+    ----------
+    archive : bytes or path
+        An archive, gzip-ed or plain text. It is unpacked and checked as far as it is needed, so
+        a file of which just that much arrived will do.
+    components : 1 to 64
+        How many DCT components a cell gets, along the JPEG zigzag. Layers hold the components
+        before 1, 3, 6, 10, 15, 21, 36 and 64, and only whole layers can be read: these numbers
+        cost what they give. What an archive was truncated by is zero.
+    threads : int
+        How many tiles are read at a time.
+
+    Returns `Features`. Raises LaffError if the archive cannot be used.
+    """
+    layers = layers_of(components)
+    parsed = codec.parse(archive, layers=layers)
+    header = parsed.header
+    if parsed.tile % CELL:
+        raise LaffError(
+            f"{parsed.name}: tiles of {parsed.tile} pixels do not lie on a grid of {CELL}: "
+            "decode it and compress it again"
+        )
+    rows, columns = -(-header.height // CELL), -(-header.width // CELL)
+    kinds = min(header.channels, 2)
+    scores = np.empty((rows, columns, header.channels, components), np.float32)
+    classes = np.empty((rows, columns), np.uint8)
+    sizes = np.empty((rows, columns, kinds), np.uint8)
+    last = LAYER_ENDS[min(layers, len(parsed.layers)) - 1] if parsed.layers else 0
+
+    def fill(tile) -> None:
+        coded, field = codec.decode_scores(parsed, tile.index, layers=layers)
+        y, x = tile.y // CELL, tile.x // CELL
+        window = np.s_[y : y + field.layout.rows, x : x + field.layout.columns]
+        place_tile(coded, field, last, scores[window], classes[window], sizes[window])
+
+    tiles = tile_grid(header.height, header.width, parsed.tile)
+    if threads > 1 and len(tiles) > 1:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(fill, tiles))
+    else:  # starting a thread takes as long as reading a small picture's first layer
+        for tile in tiles:
+            fill(tile)
+    return Features(scores, classes, sizes, header.height, header.width, header.bits)

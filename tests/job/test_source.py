@@ -1,0 +1,229 @@
+"""The Spark data source `laff`, on local Spark and on a standalone cluster."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from job_tools import JOB, environment, picture
+from pyspark.ml.classification import LogisticRegression
+from pyspark.sql import SparkSession
+
+import femto
+from femto_spark import source
+from pyspark_laff import DefaultSource
+
+
+@pytest.fixture(scope="module")
+def spark(context):
+    session = SparkSession(context)
+    session.dataSource.register(DefaultSource)
+    return session
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Grey, colour, 16 bit and broken archives, some in a sub-folder, one in a hidden one."""
+    here = tmp_path_factory.mktemp("archives")
+    for name in ("sub", ".femto-job"):
+        (here / name).mkdir()
+    (here / "grey.laff.gz").write_bytes(femto.encode(picture(40, 50, 1, channels=1)))
+    (here / "colour é.laff.gz").write_bytes(femto.encode(picture(33, 70, 2)))
+    deep = picture(24, 24, 3, channels=1).astype(np.uint16) * 256
+    (here / "sub" / "deep.laff.gz").write_bytes(femto.encode(deep))
+    (here / "broken.laff.gz").write_bytes(b"\x1f\x8b nothing")
+    (here / "notes.txt").write_text("no archive")
+    (here / ".femto-job" / "x.laff.gz").write_text("a record")
+    return here
+
+
+def read(spark, folder, schema=None, **options):
+    reader = spark.read.format("laff").options(**options)
+    return (reader.schema(schema) if schema else reader).load(str(folder))
+
+
+def by_name(rows):
+    return {row.path.rsplit("/", 1)[1]: row for row in rows}
+
+
+def test_one_row_per_archive_without_features(spark, folder):
+    frame = read(spark, folder, recursiveFileLookup="true")
+    assert frame.columns == ["path", "width", "height", "bits", "bytes", "error"]
+    rows = by_name(frame.collect())
+    assert set(rows) == {"grey.laff.gz", "colour é.laff.gz", "deep.laff.gz", "broken.laff.gz"}
+    deep = rows["deep.laff.gz"]
+    assert (deep.width, deep.height, deep.bits, deep.error) == (24, 24, 16, None)
+    for name, row in rows.items():
+        assert row.bytes == (folder / row.path).stat().st_size, name
+    broken = rows["broken.laff.gz"]
+    assert broken.width is None and "broken.laff.gz" in broken.error
+
+
+def test_sub_folders_only_when_asked_for(spark, folder):
+    assert "deep.laff.gz" not in by_name(read(spark, folder).collect())
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_features_are_vectors_for_ml(spark, folder, colour):
+    options = {"features": "true", "components": "3", "grid": "2", "colour": str(colour).lower()}
+    rows = by_name(read(spark, folder, recursiveFileLookup="true", **options).collect())
+    for name, row in rows.items():
+        if name == "broken.laff.gz":
+            assert row.features is None
+            continue
+        expected = femto.features(row.path, components=3).vector(2, colour=colour)
+        assert (np.float32(row.features.toArray()) == expected).all()
+
+
+def test_a_model_is_fitted_on_them(spark, tmp_path):
+    for i in range(8):
+        noise = np.random.default_rng(i).normal(0, 40 if i % 2 else 1, (32, 32))
+        pixels = np.clip(128 + noise, 0, 255).astype(np.uint8)
+        (tmp_path / f"{i}.laff.gz").write_bytes(femto.encode(pixels))
+    frame = read(spark, tmp_path, features="true", grid="1", filesPerPartition="3")
+    assert frame.rdd.getNumPartitions() == 3
+    labelled = frame.selectExpr("features", "double(split(path, '/')[size(split(path, '/')) - 1]"
+                                " rlike '^[1357]') as label")  # fmt: skip
+    model = LogisticRegression(maxIter=5, regParam=0.1).fit(labelled)
+    found = model.transform(labelled).select("label", "prediction").collect()
+    assert all(row.label == row.prediction for row in found)
+
+
+def test_pictures_in_the_schema_of_pyspark(spark, folder):
+    rows = by_name(read(spark, folder, image="true", recursiveFileLookup="true").collect())
+    for name, channels in (("grey.laff.gz", 1), ("colour é.laff.gz", 3), ("deep.laff.gz", 1)):
+        image, pixels = rows[name].image, femto.decode(rows[name].path)
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        found = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, -1)
+        assert image.nChannels == channels and image.origin == rows[name].path
+        assert (found[..., ::-1] == pixels.reshape(found.shape)).all()
+    from pyspark.ml.image import ImageSchema
+
+    assert ImageSchema.imageSchema["image"].dataType.fieldNames() == source.IMAGE.fieldNames()
+    assert [f.dataType for f in ImageSchema.imageSchema["image"].dataType] == [
+        f.dataType for f in source.IMAGE
+    ]
+    assert rows["grey.laff.gz"].image.mode == ImageSchema.ocvTypes["CV_8UC1"]
+    assert rows["colour é.laff.gz"].image.mode == ImageSchema.ocvTypes["CV_8UC3"]
+
+
+def test_a_schema_of_ones_own_prunes_columns(spark, folder):
+    rows = read(spark, folder, "bits int, features array<float>", components="1").collect()
+    assert sorted(len(r.features) for r in rows if r.features) == [16 * 2 + 48 + 34] * 2
+    # The broken archive is no error where nothing of it is read.
+    named = read(spark, folder, "path string, bytes bigint", mode="FAILFAST").collect()
+    assert len(named) == 3
+
+
+def test_no_features_are_computed_unless_asked_for(folder, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("features were read")
+
+    monkeypatch.setattr(femto, "features", never, raising=False)
+    monkeypatch.setattr(femto, "decode", never, raising=False)
+    plain = DefaultSource({"path": str(folder)})
+    reader = plain.reader(plain.schema())
+    (partition,) = reader.partitions()
+    assert len(list(reader.read(partition))) == 3
+    asked = DefaultSource({"path": str(folder), "features": "true"})
+    reader = asked.reader(asked.schema())
+    with pytest.raises(AssertionError):
+        list(reader.read(partition))
+
+
+def test_archives_that_cannot_be_read(spark, folder):
+    assert "broken.laff.gz" not in by_name(read(spark, folder, mode="dropMalformed").collect())
+    with pytest.raises(Exception, match=r"broken\.laff\.gz.*FAILFAST"):
+        read(spark, folder, mode="FAILFAST").collect()
+
+
+@pytest.mark.parametrize(
+    "options, schema, words",
+    [
+        ({"mode": "LAX"}, None, "PERMISSIVE"),
+        ({"features": "yes"}, None, "true or false"),
+        ({"components": "0"}, None, "1 to 64"),
+        ({"grid": "two"}, None, "whole number"),
+        ({"feature": "true"}, None, "no option"),
+        ({"filesPerPartition": "0"}, None, "at least 1"),
+        ({}, "path string, size int", "no column 'size'"),
+        ({}, "path int", "no column 'path' of type int"),
+    ],
+)
+def test_wrong_options_are_told(spark, folder, options, schema, words):
+    with pytest.raises(Exception, match=words):
+        read(spark, folder, schema, **options).collect()
+
+
+def test_folders_that_are_not_there(spark, folder, tmp_path):
+    with pytest.raises(Exception, match="no such file or folder"):
+        read(spark, tmp_path / "none").collect()
+    with pytest.raises(Exception, match="only files"):
+        read(spark, "s3a://bucket/archives").collect()
+    assert read(spark, tmp_path).collect() == []
+    uri = (folder / "grey.laff.gz").as_uri()
+    assert len(spark.read.format("laff").load([uri, str(folder)]).collect()) == 4
+
+
+SCRIPT = """
+import sys
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+frame = spark.read.format("laff").option("features", "true").option("filesPerPartition", "1")
+rows = frame.load(sys.argv[1]).collect()
+import json
+print(json.dumps({r.path: r.features and list(r.features.toArray()) for r in rows}))
+"""
+
+
+@pytest.mark.parametrize("where", ["local", "cluster"])
+def test_it_registers_by_itself(where, folder, tmp_path, request):
+    """With the packages installed, which PYTHONPATH stands for here, nothing is to be set up."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    if where == "cluster":
+        running = request.getfixturevalue("cluster_with_packages")
+        master, env = running.url, running.env
+    else:
+        master, env = "local[1]", environment() | {"PYTHONPATH": str(JOB)}
+    settings = {
+        "spark.master": master,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.executor.memory": "512m",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pyspark.find_spark_home"],
+        capture_output=True, text=True, check=True, env=env,
+    )  # fmt: skip
+    submit = f"{done.stdout.strip()}/bin/spark-submit"
+    pairs = [x for k, v in settings.items() for x in ("--conf", f"{k}={v}")]
+    done = subprocess.run(
+        [submit, *pairs, script, folder],
+        capture_output=True, text=True, timeout=240, env=env, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(found) == 3
+    for path, vector in found.items():
+        if "broken" in path:
+            assert vector is None
+        else:
+            assert (np.float32(vector) == femto.features(path).vector()).all()
+
+
+@pytest.fixture
+def cluster_with_packages(tmp_path_factory, monkeypatch):
+    """A standalone cluster of its own, whose nodes have the packages installed."""
+    from job_tools import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(JOB))
+    running = Cluster(tmp_path_factory.mktemp("cluster of the source"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()

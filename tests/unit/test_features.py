@@ -1,0 +1,296 @@
+"""Features read from archives, beside plain NumPy on what the decoder sees."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import femto
+from femto import codec, container, feature_map
+from femto.blocks import COLOUR, DCT, ZIGZAG, dct_matrix
+
+
+def picture(height, width, channels=1, bits=8, seed=1):
+    """Smooth parts, edges and texture, so that all sizes of blocks occur; no sample is clipped."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    planes = []
+    for c in range(channels):
+        plane = 120 + 40 * np.sin((c + 2) * y / 60) * np.cos(x / 45)
+        plane += 30 * ((y // 24 + x // 24) % 2) * (x > width // 2)
+        plane += random.normal(0, 12, y.shape) * (y > height // 2)
+        planes.append(plane)
+    image = np.clip(np.stack(planes, -1), 30, 220) * (1 if bits == 8 else 257)
+    image = np.rint(image).astype(np.uint8 if bits == 8 else np.uint16)
+    return image[..., 0] if channels == 1 else image
+
+
+def reference_scores(archive, layers):
+    """Float pixels of each tile by the plain inverse DCT, then their 8 x 8 DCT: (rows, columns,
+    planes, 64)."""
+    parsed = codec.parse(archive)
+    header = parsed.header
+    out = np.zeros((-(-header.height // 8), -(-header.width // 8), header.channels, 64))
+    for tile in codec.tile_grid(header.height, header.width, parsed.tile):
+        scores, field = codec.decode_scores(parsed, tile.index, layers=layers)
+        layout = field.layout
+        lattice = scores.reshape(layout.planes, 65, -1, layout.stride)
+        sizes = field.sizes.reshape(2, -1, layout.stride)
+        pixels = np.zeros((8 * layout.rows + 32, 8 * layout.columns + 32))
+        small = dct_matrix(8)
+        for p in range(layout.planes):
+            for y in range(layout.rows):
+                for x in range(layout.columns):
+                    s = sizes[min(p, 1), y + 8, x + 8]
+                    r = 1 << s
+                    if y % r or x % r:
+                        continue
+                    block = np.zeros((8 * r, 8 * r))
+                    for z, (a, b) in enumerate(ZIGZAG):
+                        block[a * r : a * r + r, b * r : b * r + r] = lattice[
+                            p, z, y + 8 : y + 8 + r, x + 8 : x + 8 + r
+                        ]
+                    basis = DCT[s, : 8 * r, : 8 * r].astype(float)
+                    pixels[8 * y : 8 * (y + r), 8 * x : 8 * (x + r)] = basis.T @ block @ basis
+            for y in range(layout.rows):
+                for x in range(layout.columns):
+                    cell = small @ pixels[8 * y : 8 * y + 8, 8 * x : 8 * x + 8] @ small.T
+                    out[tile.y // 8 + y, tile.x // 8 + x, p] = cell[ZIGZAG[:, 0], ZIGZAG[:, 1]]
+    return out
+
+
+CASES = {
+    "grey": (picture(150, 203), 50),
+    "rgb": (picture(97, 120, 3), 60),
+    "16 bit": (picture(90, 130, 1, 16), 50),
+    "16 bit rgb": (picture(64, 72, 3, 16), 80),
+    "one pixel": (np.full((1, 1), 77, np.uint8), 50),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    image, quality = CASES[request.param]
+    return image, femto.encode(image, quality=quality)
+
+
+@pytest.mark.parametrize("components", [1, 3, 8, 10, 64])
+def test_scores_are_those_of_the_reference(case, components):
+    _, archive = case
+    found = femto.features(archive, components=components)
+    expected = reference_scores(archive, feature_map.layers_of(components))[..., :components]
+    assert found.scores.shape == expected.shape
+    assert found.scores.dtype == np.float32
+    assert np.abs(found.scores - expected).max() < 1e-5 * 2 ** (found.bits + 3)
+
+
+def test_scores_are_the_dct_of_the_decoded_picture(case):
+    image, archive = case
+    if min(image.shape[:2]) < 8:
+        return  # no cell lies inside the picture
+    found = femto.features(archive, components=64)
+    middle = 1 << (found.bits - 1)
+    pixels = femto.decode(archive).astype(float) - middle
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels @ COLOUR.T
+    h, w = (n // 8 * 8 for n in image.shape[:2])
+    cells = pixels[:h, :w].reshape(h // 8, 8, w // 8, 8, -1)
+    c = dct_matrix(8)
+    expected = np.einsum("ui,yixjp,vj->yxpuv", c, cells, c)[..., ZIGZAG[:, 0], ZIGZAG[:, 1]]
+    # The decoder rounds each sample: half a grey level at most, 4 in an orthonormal score.
+    assert np.abs(found.scores[: h // 8, : w // 8] - expected).max() <= 4.01 * 3**0.5
+
+
+def test_sizes_and_classes_are_the_blocks(case):
+    image, archive = case
+    found = femto.features(archive)
+    parsed = codec.parse(archive)
+    _, field = codec.decode_scores(parsed, 0)
+    layout = field.layout
+    inside = np.s_[8 : 8 + layout.rows, 8 : 8 + layout.columns]
+    assert (found.classes == field.classes.reshape(-1, layout.stride)[inside]).all()
+    for kind in range(found.sizes.shape[2]):
+        assert (
+            found.sizes[..., kind] == field.sizes[kind].reshape(-1, layout.stride)[inside]
+        ).all()
+    assert found.sizes.shape[2] == (1 if image.ndim == 2 else 2)
+    assert found.sizes.max() <= 2
+    words = found.words()
+    assert (words[found.sizes[..., 0] == 2] == 33).all()
+    assert (words[found.sizes[..., 0] == 0] < 32).all()
+
+
+def test_all_sizes_and_trained_classes_are_tried():
+    """The pictures of this file would else prove little."""
+    words = np.unique(femto.features(femto.encode(CASES["grey"][0], quality=50)).words())
+    assert {32, 33} < set(words.tolist())
+    assert ((words > 0) & (words < 32)).sum() > 3
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("grid", [1, 3, 4])
+def test_the_vector_is_that_of_plain_numpy(case, grid, colour):
+    _, archive = case
+    found = femto.features(archive, components=6)
+    rows, columns, planes, _ = found.scores.shape
+    unit = (2**found.bits - 1) / 255
+    scores = found.scores.astype(float) / (unit * (3**0.5 if planes == 3 else 1))
+    if planes == 1 and colour:
+        scores = np.concatenate([scores, np.zeros((rows, columns, 2, 6))], axis=2)
+    words, expected, shares = found.words(), [], []
+    for plane in range(3 if colour else 1):
+        for gy in range(grid):
+            for gx in range(grid):
+                y, x = gy * rows // grid, gx * columns // grid
+                part = np.s_[
+                    y : max((gy + 1) * rows // grid, y + 1),
+                    x : max((gx + 1) * columns // grid, x + 1),
+                ]
+                cells = scores[part][:, :, plane].reshape(-1, 6)
+                expected.append(cells[:, 0].mean() / 8)
+                expected.append(np.log(1 + cells[:, 0].var()))
+                expected.extend(np.log(1 + (cells[:, 1:] ** 2).mean(0)))
+                if plane == 0:
+                    w = words[part]
+                    shares += [(w < 32).mean(), (w == 32).mean(), (w == 33).mean()]
+    expected += shares + [(words == n).mean() for n in range(34)]
+    vector = found.vector(grid, colour=colour)
+    names = feature_map.vector_names(6, grid, colour=colour)
+    assert vector.dtype == np.float32
+    assert len(vector) == len(names) == len(set(names)) == len(expected)
+    np.testing.assert_allclose(vector, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_tiles_do_not_show():
+    image = picture(200, 330, 3)
+    whole = femto.features(femto.encode(image, psnr=44))
+    coded = [
+        codec.encode_tile(image[t.y : t.y + t.height, t.x : t.x + t.width], step=4.0, bits=8)
+        for t in codec.tile_grid(200, 330, 96)
+    ]
+    header = codec.ImageHeader(330, 200, "RGB", 8)
+    basis = codec.load_basis("photo")
+    tiled = femto.features(
+        container.write(
+            header,
+            basis_name=basis.name,
+            basis_sha256=basis.sha256,
+            step=4.0,
+            tile=96,
+            blocks=[t.blocks for t in coded],
+            layers=[list(s) for s in zip(*(t.layers for t in coded), strict=True)],
+        ),
+        threads=2,
+    )
+    assert tiled.scores.shape == whole.scores.shape
+    assert tiled.sizes.shape == whole.sizes.shape
+    error = np.sqrt(np.mean((tiled.scores - whole.scores)[:, :-1] ** 2))
+    assert error < 6  # both are coarser than the picture by some grey levels, no more
+
+
+def test_grey_scales_of_8_and_16_bits_and_of_rgb_give_like_vectors():
+    grey = picture(96, 96)
+    pictures = [grey, grey.astype(np.uint16) * 257, np.repeat(grey[..., None], 3, axis=2)]
+    a, b, c = (femto.features(femto.encode(p, psnr=50), components=10).vector() for p in pictures)
+    means = slice(0, 16 * 11, 11)
+    assert np.abs(a - b)[means].max() < 0.7  # the middle of 8 bits is 128, of 16 bits 127.5
+    assert np.abs(a - c)[means].max() < 0.2
+    energies = slice(0, 16 * 11)  # factors of 256 or √3 would add 11 or 1 to the logarithms
+    assert np.abs(a - b)[energies].mean() < 0.25
+    assert np.abs(a - c)[energies].mean() < 0.25
+
+
+def test_quality_does_not_scale_the_scores():
+    image = picture(128, 128)
+    low, high = (femto.features(femto.encode(image, quality=q)).scores for q in (60, 95))
+    assert abs(np.polyfit(high[..., 0].ravel(), low[..., 0].ravel(), 1)[0] - 1) < 0.02
+
+
+def test_a_truncated_archive_lacks_what_was_cut(case):
+    _, archive = case
+    short = femto.truncate(archive, layers=2)
+    whole = femto.features(archive, components=3)
+    assert (femto.features(short, components=3).scores == whole.scores).all()
+    more = femto.features(short, components=10)
+    assert more.scores.shape[3] == 10
+    assert (more.classes == whole.classes).all()
+    assert np.allclose(more.scores[..., :3], whole.scores, atol=1e-3 * 2 ** (whole.bits - 8))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_only_what_is_needed_must_have_arrived(plain, tmp_path):
+    """The first layers of a long archive can be read while its end is missing or damaged."""
+    archive = femto.encode(picture(400, 500, 3, seed=5), quality=95)
+    data = gzip.decompress(archive) if plain else archive
+    expected = femto.features(data, components=3)
+    share = len(femto.truncate(archive, layers=2)) / len(archive)
+    assert share < 0.5
+    path = tmp_path / "cut.laff"
+    path.write_bytes(data[: int(len(data) * (share + 0.25))])
+    found = femto.features(path, components=3)
+    assert (found.scores == expected.scores).all()
+    with pytest.raises(femto.LaffError, match=r"cut\.laff: .*cut short"):
+        femto.features(path, components=64)
+    path.write_bytes(data[: int(len(data) * share / 2)])
+    with pytest.raises(femto.LaffError, match="cut short"):
+        femto.features(path, components=3)
+
+
+def test_any_key_order_and_white_space_will_do():
+    archive = femto.encode(picture(64, 64), quality=60, metadata={"strings": ["]]", ['["]']]})
+    top = json.loads(gzip.decompress(archive))
+    expected = femto.features(archive, components=3).scores
+    for text in (
+        json.dumps(dict(reversed(top.items())), indent=1),
+        json.dumps({"strings": top.pop("strings"), **top}, separators=(",", ":")),
+    ):
+        assert (femto.features(text.encode(), components=3).scores == expected).all()
+
+
+def test_damage_is_refused_in_one_line(tmp_path):
+    archive = femto.encode(picture(64, 64), quality=60)
+    top = json.loads(gzip.decompress(archive))
+    top["strings"][0][0] = top["strings"][1][0]
+    path = tmp_path / "broken.laff.gz"
+    for data in (b"", b"no archive", archive[:40], gzip.compress(json.dumps(top).encode())):
+        path.write_bytes(data)
+        with pytest.raises(femto.LaffError) as caught:
+            femto.features(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(femto.LaffError, match="no such file"):
+        femto.features(tmp_path / "none.laff.gz")
+
+
+@pytest.mark.parametrize("components", [0, 65, -1, True, 2.5, "10"])
+def test_impossible_components_are_refused(components):
+    with pytest.raises(femto.LaffError, match="1 to 64"):
+        femto.features(b"", components=components)
+
+
+@pytest.mark.parametrize("grid", [0, 65, True, 2.0])
+def test_impossible_grids_are_refused(grid):
+    found = femto.features(femto.encode(picture(16, 16)))
+    with pytest.raises(femto.LaffError, match="1 to 64"):
+        found.vector(grid)
+
+
+def test_tiles_off_the_grid_are_refused(monkeypatch):
+    archive = codec.parse(femto.encode(picture(16, 16)))
+    monkeypatch.setattr(codec, "parse", lambda *a, **k: container.replace(archive, tile=20))
+    with pytest.raises(femto.LaffError, match="20 pixels"):
+        femto.features(b"")
+
+
+def test_golden_archives_keep_their_features(repository):
+    """Scores of a committed archive follow from its committed pixels."""
+    folder = repository / "tests" / "conformance" / "golden"
+    found = femto.features(folder / "v1-photo-q75.laff.gz", components=64)
+    with Image.open(folder / "v1-photo-q75.decoded.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(float)
+    h, w = (n // 8 * 8 for n in pixels.shape[:2])
+    means = pixels[:h, :w].reshape(h // 8, 8, w // 8, 8, 3).mean((1, 3)) - 128
+    # Colours beyond black and white are clipped in the picture, not in the scores.
+    difference = found.scores[: h // 8, : w // 8, 0, 0] / 8 - means @ COLOUR[0]
+    assert np.median(np.abs(difference)) < 0.2
