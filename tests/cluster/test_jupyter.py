@@ -1,6 +1,9 @@
 """JupyterLab on the master: notebooks on the whole cluster, and who gets in."""
 
+import json
 import re
+import ssl
+import subprocess
 import time
 from pathlib import Path
 
@@ -168,6 +171,21 @@ def test_it_comes_back_after_a_restart_and_after_the_hosts(cluster, token):
     cluster.boot("femto-master")
     wait(answers, 90, "JupyterLab does not come back with its host")
     cluster.wait_alive("femto-worker1", "femto-worker2")
+
+
+def test_https_with_a_certificate_of_ones_own(cluster, token, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", "/CN=notebooks.example", "-keyout", key, "-out", certificate]
+    subprocess.run([*make.split(), *names], check=True, capture_output=True)
+    variables = {"jupyter_tls": True, "jupyter_tls_certificate": str(certificate)}
+    variables |= {"jupyter_tls_key": str(key)}
+    done = cluster.playbook("playbooks/jupyter.yml", "-e", json.dumps(variables))
+    assert key.read_text().splitlines()[1] not in done.stdout
+    assert ssl.get_server_certificate((MASTER, 1337)) == certificate.read_text()
+    assert Server(URL.replace("http", "https"), token).status("/api/contents") == 200
+    cluster.playbook("playbooks/jupyter.yml")
+    assert Server(URL, token).status("/api/contents") == 200
 
 
 def test_a_person_signs_in_and_runs_a_notebook_in_a_browser(

@@ -54,8 +54,10 @@ def test_stop_and_start(cluster):
     cluster.playbook("playbooks/stop.yml")
     for host in CLUSTER:
         assert "java" not in cluster.shell(host, "ps -eo comm")
+    assert "jupyter-lab" not in cluster.shell("femto-master", "ps -eo args")
     cluster.playbook("playbooks/start.yml")
     cluster.wait_alive("femto-worker1", "femto-worker2")
+    assert "jupyter-lab" in cluster.shell("femto-master", "ps -eo args")
 
 
 def test_scale_adds_a_worker_and_leaves_the_others_alone(cluster, larger):
