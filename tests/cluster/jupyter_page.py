@@ -3,6 +3,7 @@
 import http.cookiejar
 import json
 import ssl
+import struct
 import time
 import urllib.error
 import urllib.parse
@@ -63,6 +64,15 @@ class Server:
         )
 
 
+def _message(frame: str | bytes) -> dict:
+    """A message without its buffers. With buffers (pictures of widgets) it comes in binary: how
+    many parts there are and where each begins, in 32 bits, big-endian; the first part is JSON."""
+    if isinstance(frame, str):
+        return json.loads(frame)
+    count, *begins = struct.unpack_from(f">{1 + frame[3]}I", frame)
+    return json.loads(frame[begins[0] : begins[1] if count > 1 else None])
+
+
 class Kernel:
     """A kernel of the server, from its start to `close`."""
 
@@ -84,7 +94,7 @@ class Kernel:
         while True:
             assert time.monotonic() < end, f"no end after {seconds} s: {''.join(said)}"
             try:
-                answer = json.loads(self.socket.recv())
+                answer = _message(self.socket.recv())
             except websocket.WebSocketTimeoutException:
                 continue
             if answer["parent_header"].get("msg_id") != asked:
