@@ -97,7 +97,12 @@ start=/lab
 if [ -d notebooks ]; then
     start=/lab/tree/notebooks
 fi
-"$python" -m jupyterlab --no-browser --ip=127.0.0.1 --port="$port" --ServerApp.port_retries=0 \
+root=()
+if [ "$(id -u)" -eq 0 ]; then
+    # In a container, say: it is reached from this machine alone, with the token.
+    root=(--allow-root)
+fi
+"$python" -m jupyterlab ${root[@]+"${root[@]}"} --no-browser --ip=127.0.0.1 --port="$port" --ServerApp.port_retries=0 \
     --ServerApp.root_dir="$femto_home" --ServerApp.default_url="$start" --log-level=ERROR &
 server=$!
 trap 'kill "$server" 2> /dev/null' INT TERM
