@@ -34,6 +34,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import femto
+from bench.metrics import psnr_db
 from bench.report import markdown
 from bench.run import machine, say
 from femto import feature_map, kstrings, partition
@@ -49,7 +50,6 @@ SHARE = 0.10
 QUALITIES = (85, 80, 75, 70, 65, 60, 50, 40, 30)
 SIDE = 48
 """Pixels a side of pictures that are learned from as pixels."""
-LAYER_COMPONENTS = (1, 3, 6, 10, 15, 21, 36, 64)
 
 
 @dataclass
@@ -164,10 +164,6 @@ def plain_features(image: np.ndarray, components: int) -> np.ndarray:
     return found.vector()[: 16 * (components + 1)]
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
-
-
 def encode_archives(data: Data, folder: Path) -> tuple[int, list[Path]]:
     """Archives of the best quality whose bytes are SHARE of the originals' (or the worst quality
     there is); that quality is found on every sixth picture, and then checked on all."""
@@ -190,7 +186,7 @@ def encode_archives(data: Data, folder: Path) -> tuple[int, list[Path]]:
 def encode_jpegs(data: Data, archives: list[Path], folder: Path) -> tuple[int, list[Path], float]:
     """JPEG files of the one quality whose mean PSNR is next to that of the archives."""
     images = [grey(path) for path in data.paths]
-    every = [psnr(i, femto.decode(a)) for i, a in zip(images, archives, strict=True)]
+    every = [psnr_db(i, femto.decode(a), 255) for i, a in zip(images, archives, strict=True)]
 
     def jpeg(image, quality):
         file = io.BytesIO()
@@ -198,7 +194,7 @@ def encode_jpegs(data: Data, archives: list[Path], folder: Path) -> tuple[int, l
         return file.getvalue()
 
     def reached(quality):
-        return np.mean([psnr(i, grey(io.BytesIO(jpeg(i, quality)))) for i in images[::6]])
+        return np.mean([psnr_db(i, grey(io.BytesIO(jpeg(i, quality))), 255) for i in images[::6]])
 
     aim = np.mean(every[::6])
     low, high = 5, 95
@@ -374,7 +370,7 @@ def measure(data: Data, folder: Path, options) -> dict:
     for name, row in intervals(data, found, "a", options.draws).items():
         table[name] |= row
     sweep = []
-    for count in LAYER_COMPONENTS:
+    for count in kstrings.LAYER_ENDS:
         matrix, milliseconds = load(
             archives, lambda p, count=count: femto.features(p, components=count).vector()
         )

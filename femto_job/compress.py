@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, get_context) -> int:
     """Run the job and return the exit status. Raises JobError."""
     given = options.input
     try:
-        os.listdir(given)
+        os.scandir(given).close()
     except FileNotFoundError:
         remedy = "no such folder: name the folder of your pictures with --input"
         raise JobError(f"{given}: {remedy}") from None

@@ -1,7 +1,6 @@
 """What an archive is made of, to look at: blocks, bases, components, scores.
 
-Everything here reads the codec's insides, and nothing else outside of the codec does: notebooks
-and drawings use these few functions.
+Notebooks and drawings see the codec's insides through these few functions alone.
 """
 
 from collections.abc import Iterator
@@ -10,15 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from . import blocks, kstrings
-from .bases import basis_of, load_basis
-from .blocks import CELL, COLOUR, ZIGZAG, ZONES, Layout
-from .codec import parse
+from .bases import Basis, load_basis
+from .blocks import CELL, COLOUR, ZIGZAG, ZONES
+from .codec import decode_field, parse
 from .container import Archive
 from .contexts import Field
 from .tiles import Tile, tile_grid
-
-COMPONENTS = ZONES
-"""Components of a block: the k-strings of an archive come in so many parts."""
 
 
 class Block(NamedTuple):
@@ -33,14 +29,10 @@ class Block(NamedTuple):
     label: int
 
 
-def _decoded(parsed: Archive) -> Iterator[tuple[Tile, Field]]:
-    """The tiles of an archive and what their strings say."""
-    header = parsed.header
-    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
-    for tile in tile_grid(header.height, header.width, parsed.tile):
-        layout = Layout(tile.height, tile.width, header.channels)
-        strings = [strings[tile.index] for strings in parsed.layers]
-        yield tile, kstrings.decode(parsed.blocks[tile.index], strings, layout, basis)
+def _decoded(parsed: Archive) -> Iterator[tuple[Tile, Field, Basis]]:
+    """The tiles of an archive, what their strings say, and its basis."""
+    for tile in tile_grid(parsed.header.height, parsed.header.width, parsed.tile):
+        yield tile, *decode_field(parsed, tile.index)
 
 
 def _check_plane(parsed: Archive, plane: int) -> None:
@@ -58,7 +50,7 @@ def block_map(archive, *, plane: int = 0) -> list[Block]:
     parsed = parse(archive)
     _check_plane(parsed, plane)
     found = []
-    for tile, field in _decoded(parsed):
+    for tile, field, _ in _decoded(parsed):
         layout = field.layout
         for cell, size, _ in field.lists[min(plane, 1)].tolist():
             row, column = divmod(cell - layout.origin, layout.stride)
@@ -75,11 +67,11 @@ def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
     """
     parsed = parse(archive)
     _check_plane(parsed, plane)
-    if not 0 <= component < COMPONENTS:
-        raise ValueError(f"component {component}: there are components 0 to {COMPONENTS - 1}")
+    if not 0 <= component < ZONES:
+        raise ValueError(f"component {component}: there are components 0 to {ZONES - 1}")
     header = parsed.header
     out = np.zeros((-(-header.height // CELL), -(-header.width // CELL)), np.int32)
-    for tile, field in _decoded(parsed):
+    for tile, field, _ in _decoded(parsed):
         layout = field.layout
         values = field.values.reshape(layout.planes, ZONES + 1, -1, layout.stride)
         row, column = divmod(layout.origin, layout.stride)
@@ -98,10 +90,9 @@ def decode_components(archive, count: int) -> np.ndarray:
     """
     parsed = parse(archive)
     header = parsed.header
-    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
-    for tile, field in _decoded(parsed):
+    for tile, field, basis in _decoded(parsed):
         layout = field.layout
         field.values.reshape(layout.planes, ZONES + 1, -1)[:, count:] = 0
         scores = kstrings.dequantise(field, parsed.step, basis)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import blocks, container, kstrings, partition
-from .bases import basis_of, load_basis
+from .bases import Basis, basis_of, load_basis
 from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
 from .contexts import Field
@@ -186,6 +186,17 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
     return max(count, 1) if have else 0
 
 
+def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> tuple[Field, Basis]:
+    """What the strings of tile number `index` say, as far as its first `layers` layers go: its
+    blocks and integers, and the basis that they are of. Raises LaffError."""
+    header = parsed.header
+    tile = tile_grid(header.height, header.width, parsed.tile)[index]
+    strings = [strings[index] for strings in parsed.layers[:layers]]
+    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
+    layout = Layout(tile.height, tile.width, header.channels)
+    return kstrings.decode(parsed.blocks[index], strings, layout, basis), basis
+
+
 def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
     """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
 
@@ -193,12 +204,7 @@ def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
     those of trained classes turned back into cosine scores; and the field, whose `sizes` and
     `classes` say how the tile is cut.
     """
-    header = parsed.header
-    tile = tile_grid(header.height, header.width, parsed.tile)[index]
-    strings = [strings[index] for strings in parsed.layers[:layers]]
-    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
-    layout = Layout(tile.height, tile.width, header.channels)
-    field = kstrings.decode(parsed.blocks[index], strings, layout, basis)
+    field, basis = decode_field(parsed, index, layers=layers)
     return kstrings.dequantise(field, parsed.step, basis), field
 
 

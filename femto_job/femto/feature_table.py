@@ -14,18 +14,19 @@ _ROWS = 512
 """Archives per row group: what is in memory."""
 
 
-def find_archives(folder: Path) -> list[Path]:
-    """All archives in a folder and its sub-folders, in order of path; hidden folders and files
-    are left out, as a job keeps its records there. Raises LaffError if there is no such folder."""
+def find_archives(folder: Path, *, recursive: bool = True, hidden=(".",)) -> list[Path]:
+    """All archives in a folder, and in its sub-folders if `recursive`, in order of path; folders
+    and files whose names begin as `hidden` says are left out, as a job keeps its records there.
+    Raises LaffError if there is no such folder."""
     if not folder.is_dir():
         raise LaffError(f"{folder}: no such folder: give one with .laff.gz archives")
     found = []
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in folders if recursive and not name.startswith(hidden)]
         found += [
             Path(here, name)
             for name in names
-            if name.endswith(SUFFIXES) and not name.startswith(".")
+            if name.endswith(SUFFIXES) and not name.startswith(hidden)
         ]
     return sorted(found)
 

@@ -12,8 +12,8 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from . import anatomy, pictures
-from .codec import decode, encode
+from . import anatomy, pictures, target
+from .codec import decode, encode, squared_error
 from .display import to_bytes
 from .errors import LaffError
 
@@ -66,9 +66,8 @@ def open_picture(
 
 def psnr(original: np.ndarray, other: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all samples, in dB; infinite for equal pictures."""
-    peak = np.iinfo(original.dtype).max
-    error = np.mean((original.astype(np.float64) - other) ** 2)
-    return float(10 * np.log10(peak**2 / error)) if error else float("inf")
+    bits = 8 * original.dtype.itemsize
+    return target.psnr(squared_error(original, other), original.size, bits)
 
 
 def show(images: dict[str, np.ndarray], *, columns: int | None = None, width: float = 12, **how):
@@ -214,7 +213,8 @@ def draw_curves(axis, found: dict[str, np.ndarray]):
             zorder=3 if main else 2,
         )
     axis.set_xscale("log")
-    ticks = [t for t in (0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8) if _inside(axis, t)]
+    low, high = axis.get_xlim()
+    ticks = [t for t in (0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8) if low <= t <= high]
     axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
     axis.set_xlabel("bits per pixel")
@@ -222,8 +222,3 @@ def draw_curves(axis, found: dict[str, np.ndarray]):
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="upper left")
-
-
-def _inside(axis, x: float) -> bool:
-    low, high = axis.get_xlim()
-    return low <= x <= high

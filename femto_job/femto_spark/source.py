@@ -143,22 +143,6 @@ def _local(path: str) -> Path:
     return Path(path)
 
 
-def _find(path: Path, recursive: bool) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise LaffError(f"{path}: no such file or folder: check the name")
-    found = []
-    for here, folders, names in os.walk(path):
-        folders[:] = [f for f in sorted(folders) if recursive and not f.startswith((".", "_"))]
-        found += [
-            Path(here, name)
-            for name in sorted(names)
-            if name.endswith((".laff.gz", ".laff")) and not name.startswith((".", "_"))
-        ]
-    return found
-
-
 class _Files(InputPartition):
     """Paths of archives that one task reads."""
 
@@ -187,7 +171,16 @@ class LaffReader(DataSourceReader):
         return [_Files(found[i : i + size]) for i in range(0, len(found), size)] or [_Files([])]
 
     def _listed(self, path: str) -> list[str]:
-        return [str(p) for p in _find(_local(path).absolute(), self.settings.recursive)]
+        from femto.feature_table import find_archives
+
+        given = _local(path).absolute()
+        if given.is_file():
+            return [str(given)]
+        if not given.is_dir():
+            raise LaffError(f"{given}: no such file or folder: check the name")
+        # An underscore hides too, as in Spark's own sources.
+        found = find_archives(given, recursive=self.settings.recursive, hidden=(".", "_"))
+        return [str(p) for p in found]
 
     def read(self, partition: _Files) -> Iterator[tuple]:
         """Rows of the partition's archives; those that fail as the option `mode` says."""
@@ -214,12 +207,13 @@ class LaffReader(DataSourceReader):
 
         settings = self.settings
         # Whatever else is wanted, the header and the first layer are looked at.
-        header = codec.parse(path, layers=1).header
-        values |= {"width": header.width, "height": header.height, "bits": header.bits}
         if "features" in wanted:
-            found = femto.features(path, components=settings.components)
-            vector = found.vector(settings.grid, colour=settings.colour)
+            about = femto.features(path, components=settings.components)
+            vector = about.vector(settings.grid, colour=settings.colour)
             values["features"] = DenseVector(vector) if self.as_vector else vector.tolist()
+        else:
+            about = codec.parse(path, layers=1).header
+        values |= {"width": about.width, "height": about.height, "bits": about.bits}
         if "image" in wanted:
             values["image"] = _image(path, femto.decode(path))
         return values

@@ -30,9 +30,5 @@ def context():
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """A running standalone cluster with two workers."""
-    running = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        running.start()
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
-    finally:
-        running.stop()

@@ -78,13 +78,27 @@ def assert_plain_error(process, *words: str, status: int = 2) -> None:
 
 
 class Cluster:
-    """A standalone master and two workers of one core each, as processes on 127.0.0.1."""
+    """A standalone master and two workers of one core each, as processes on 127.0.0.1.
+
+    Used in a with statement: they run inside of it.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.processes: list[subprocess.Popen] = []
 
-    def start(self) -> None:
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *raised):
+        self._stop()
+
+    def _start(self) -> None:
         import pyspark
 
         home = Path(pyspark.__file__).parent
@@ -150,7 +164,7 @@ class Cluster:
             env=self.env, capture_output=True, text=True, timeout=240, **options,
         )  # fmt: skip
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         for process in reversed(self.processes):
             os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes:

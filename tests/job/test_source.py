@@ -221,9 +221,5 @@ def cluster_with_packages(tmp_path_factory, monkeypatch):
     from job_tools import Cluster
 
     monkeypatch.setenv("PYTHONPATH", str(JOB))
-    running = Cluster(tmp_path_factory.mktemp("cluster of the source"))
-    try:
-        running.start()
+    with Cluster(tmp_path_factory.mktemp("cluster of the source")) as running:
         yield running
-    finally:
-        running.stop()
