@@ -58,6 +58,20 @@ def test_kill_9_of_the_master(cluster, job, expected):
     job.assert_completes(expected)
 
 
+def test_a_worker_that_waits_while_its_master_recovers(cluster):
+    """The master remembers the worker that was there before, and greets the new one as if it were
+    that one, before the new one has registered."""
+    cluster.shell("femto-master", "systemctl stop spark-master")
+    cluster.shell("femto-worker1", "systemctl restart spark-worker")
+    waits = (
+        "journalctl _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID spark-worker) |"
+        " grep --count 'Failed to connect to master'"
+    )
+    wait(lambda: int(cluster.shell("femto-worker1", waits, check=False)), 60, "it does not try")
+    cluster.shell("femto-master", "systemctl start spark-master")
+    cluster.wait_alive("femto-worker1", "femto-worker2")
+
+
 def test_a_worker_cut_from_the_network_comes_back(cluster, job, expected):
     cluster.cut("femto-worker1")
     job.assert_busy()
