@@ -24,6 +24,17 @@ def folder(tmp_path_factory):
     return here
 
 
+def logged(log) -> dict[str, str]:
+    """Settings: write an event log into the folder, which is made."""
+    log.mkdir()
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": log.as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+    }
+
+
 def tasks_by_executor(log_folder) -> dict[str, dict[str, int]]:
     """From Spark's own event log: how many tasks each executor ended, by job description."""
     described, counts = {}, defaultdict(lambda: defaultdict(int))
@@ -44,16 +55,9 @@ def tasks_by_executor(log_folder) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("reader", ["auto", "driver"])
 def test_a_cluster_makes_the_same_archives(cluster, folder, reader):
     log = folder / f"events {reader}"
-    log.mkdir()
     done = cluster.submit(
         "--psnr", 36, "--cut-above", 0.1, "--reader", reader,
-        "--input", folder / "in", "--output", folder / reader,
-        conf={
-            "spark.eventLog.enabled": "true",
-            "spark.eventLog.dir": log.as_uri(),
-            "spark.eventLog.compress": "false",
-            "spark.eventLog.rolling.enabled": "false",
-        },
+        "--input", folder / "in", "--output", folder / reader, conf=logged(log),
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "ERROR" not in done.stderr and "Traceback" not in done.stderr
@@ -67,11 +71,25 @@ def test_a_cluster_makes_the_same_archives(cluster, folder, reader):
     counts = tasks_by_executor(log)
     assert ("who sees the input" in counts) == (reader == "auto")
     assert ("reading headers" in counts) == (reader == "auto")
-    wide = counts["tiles of wide.png"]
-    assert sum(wide.values()) > 1
+    assert sum(counts["tiles of wide.png"].values()) > 1
     used = {e for by_executor in counts.values() for e in by_executor}
     assert used == {"0", "1"}
-    assert len(wide) == 2, "one huge picture is worked on by both workers"
+
+
+def test_one_huge_picture_is_worked_on_by_both_workers(cluster, tmp_path):
+    save(tmp_path / "in" / "wide.png", picture(24, 6 * 1024, 99))
+    both = {  # no task before both are there, however busy the machine
+        "spark.cores.max": "2",
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+        "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
+    }
+    done = cluster.submit(
+        "--psnr", 36, "--cut-above", 0.1, "--input", tmp_path / "in", "--output", tmp_path / "out",
+        conf=logged(tmp_path / "events") | both,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = tasks_by_executor(tmp_path / "events")
+    assert set(counts["tiles of wide.png"]) == {"0", "1"}
 
 
 def test_no_master_is_told_in_plain_words():
