@@ -153,6 +153,7 @@ class Femto(Codec):
 
 def femto_options(name):
     """Options in a codec's name: "femto:effort=fast,tune=psnr" -> {"effort": "fast", …}."""
+    name = VARIANTS.get(name, name)
     _, _, options = name.partition(":")
     return dict(item.split("=", 1) for item in options.split(",") if item)
 
@@ -167,6 +168,11 @@ def femto_version(package=ROOT / "femto_job" / "femto"):
     return digest.hexdigest()[:16]
 
 
+VARIANTS = {
+    "femto-fast": "femto:effort=fast",
+    "femto-perceptual": "femto:tune=perceptual",
+}
+"""Short names of what is measured beside femto."""
 JPEG_QUALITIES = (20, 35, 50, 65, 75, 85, 90, 95, 98)
 PEERS = ("jpeg420", "jpeg444", "webp", "avif444", "jxl", "jp2")
 
@@ -213,7 +219,8 @@ def get_codec(name):
     """The codec of that name. ValueError names those that there are."""
     if name in _MAKERS:
         return _MAKERS[name]()
-    if name.partition(":")[0] == "femto":
+    if VARIANTS.get(name, name).partition(":")[0] == "femto":
         qualities = (30, 40, 50, 60, 70, 80, 88, 94)
         return Femto(name, qualities, 75, femto_version(), "gzip archive")
-    raise ValueError(f"unknown codec {name}: use femto[:option=value,…], {', '.join(_MAKERS)}")
+    known = ", ".join((*VARIANTS, *_MAKERS))
+    raise ValueError(f"unknown codec {name}: use femto[:option=value,…], {known}")

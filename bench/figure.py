@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 
 COLOURS = {
     "femto": "#c1121f",
+    "femto-fast": "#f28482",
+    "femto-perceptual": "#e07a1f",
     "avif444": "#1d4e89",
     "jxl": "#2a9d8f",
     "jp2": "#8a5a00",
@@ -21,6 +23,8 @@ COLOURS = {
     "jpeg420": "#4a4a4a",
 }
 NAMES = {
+    "femto-fast": "femto, fast",
+    "femto-perceptual": "femto, perceptual",
     "avif444": "AVIF 4:4:4",
     "jxl": "JPEG XL",
     "jp2": "JPEG 2000",
@@ -32,10 +36,12 @@ NAMES = {
 
 def averaged(results, codec, metric):
     """[(rate, quality), …] of a codec, one point per setting: geometric mean of bpp and mean of the
-    metric over the pictures; only settings that every picture of the codec has."""
+    metric over the pictures; only settings that every picture of the codec has. (Points at a given
+    ratio are of another kind, one quality for each picture, and would bend the curve.)"""
     settings = {}
     for row in results["rows"]:
-        if row["codec"] == codec and row.get(metric) is not None:
+        asked = str(row["quality"]).startswith("ratio")
+        if row["codec"] == codec and row.get(metric) is not None and not asked:
             settings.setdefault(str(row["quality"]), []).append((row["bpp"], row[metric]))
     if not settings:
         return []
@@ -71,7 +77,7 @@ def draw(results, path):
         lines = {codec: averaged(results, codec, metric) for codec in results["codecs"]}
         lines = {codec: line for codec, line in lines.items() if line}
         for codec, line in lines.items():
-            ours = codec.startswith("femto")
+            ours = codec == "femto"
             panel.plot(
                 *zip(*line, strict=True),
                 color=COLOURS.get(codec, COLOURS["femto"]),
@@ -85,7 +91,7 @@ def draw(results, path):
         seen = [point for line in lines.values() for point in line if point[0] >= left]
         rates, values = zip(*seen, strict=True)
         low, high = min(values), max(values)
-        panel.set_ylim(low - 0.05 * (high - low), high + 0.12 * (high - low))
+        panel.set_ylim(low - 0.05 * (high - low), high + 0.2 * (high - low))
         ends = spread_out([line[-1][1] for line in lines.values()], (high - low) * 0.055)
         margin = max(rates) * 1.12
         for (codec, line), y in zip(lines.items(), ends, strict=True):
@@ -98,7 +104,7 @@ def draw(results, path):
                 color=colour,
                 va="center",
                 fontsize=10,
-                fontweight="bold" if codec.startswith("femto") else "normal",
+                fontweight="bold" if codec == "femto" else "normal",
             )
         panel.set_xscale("log")
         panel.set_xlim(left, margin * (margin / left) ** 0.3)

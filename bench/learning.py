@@ -40,6 +40,7 @@ from bench.run import machine, say
 from femto import feature_map, kstrings, partition
 from femto.bases import load_basis
 from femto.blocks import ZIGZAG, Layout
+from femto.container import PASSES
 from femto.contexts import Field
 
 matplotlib.use("Agg")
@@ -141,8 +142,7 @@ def same_features(image: np.ndarray, step: float, components: int) -> np.ndarray
         *image.shape,
         8,
     )
-    last = kstrings.LAYER_ENDS[feature_map.layers_of(components) - 1]
-    feature_map.place_tile(scores, field, last, found.scores, found.classes, found.sizes)
+    feature_map.place_tile(scores, field, None, 64, found.scores, found.classes, found.sizes)
     return found.vector()
 
 
@@ -333,19 +333,24 @@ def what_tells(data: Data, matrix: np.ndarray, archives: list[Path], components:
     }
 
 
+def all_layers(components: int, layers: int):
+    """The function from an archive to its features, so many layers read."""
+    return lambda path: femto.features(path, components=components, layers=layers).vector()
+
+
 def measure(data: Data, folder: Path, options) -> dict:
     """All that is measured on one data set."""
     say(f"{data.name}: {len(data.paths)} pictures; compressing")
     quality, archives = encode_archives(data, folder)
     jpeg_quality, jpegs, decibels = encode_jpegs(data, archives, folder)
     components = options.components
-    layers = feature_map.layers_of(components)
+    layers = femto.info(archives[0])["layers"]
     step = femto.info(archives[0])["step"]
     inputs = {
         "a": (data.paths, lambda p: as_pixels(grey(p))),
         "b": (archives, lambda p: as_pixels(femto.decode(p))),
-        "c": (archives, lambda p: femto.features(p, components=components).vector()),
-        "c1": (archives, lambda p: femto.features(p, components=1).vector()),
+        "c": (archives, lambda p: femto.features(p).vector()),
+        "c'": (archives, all_layers(components, layers)),
         "d": (jpegs, lambda p: same_features(grey(p), step, components)),
         "d'": (jpegs, lambda p: plain_features(grey(p), components)),
     }
@@ -354,11 +359,9 @@ def measure(data: Data, folder: Path, options) -> dict:
     for name, (paths, reader) in inputs.items():
         matrices[name], milliseconds = load(paths, reader)
         found[name], seconds = predictions(data, matrices[name], options.repeats)
-        if name in ("c", "c1"):
-            count = layers if name == "c" else 1
-            nbytes = sum(len(femto.truncate(p, layers=count)) for p in paths)
-        else:
-            nbytes = sum(p.stat().st_size for p in paths)
+        nbytes = sum(p.stat().st_size for p in paths)
+        if name == "c":
+            nbytes = sum(len(femto.truncate(p, layers=1)) for p in paths)
         table[name] = {
             "bytes_read": nbytes,
             "share_of_original": round(nbytes / original, 4),
@@ -370,16 +373,15 @@ def measure(data: Data, folder: Path, options) -> dict:
     for name, row in intervals(data, found, "a", options.draws).items():
         table[name] |= row
     sweep = []
-    for count in kstrings.LAYER_ENDS:
-        matrix, milliseconds = load(
-            archives, lambda p, count=count: femto.features(p, components=count).vector()
-        )
+    for count in range(1, layers + 1):
+        known = kstrings.zone_ends(PASSES[0])[:count][-1]
+        matrix, milliseconds = load(archives, all_layers(min(components, known), count))
         value = scores_of(data, predictions(data, matrix, options.repeats)[0])[0]
-        nbytes = sum(len(femto.truncate(p, layers=feature_map.layers_of(count))) for p in archives)
+        nbytes = sum(len(femto.truncate(p, layers=count)) for p in archives)
         sweep.append(
             {
-                "components": count,
-                "layers": feature_map.layers_of(count),
+                "components": min(components, known),
+                "layers": count,
                 "share_of_archive": round(nbytes / sum(p.stat().st_size for p in archives), 4),
                 "load_ms": round(milliseconds, 3),
                 "auc": round(float(value), 4),
@@ -402,15 +404,15 @@ def measure(data: Data, folder: Path, options) -> dict:
         "inputs": table,
         "layers": sweep,
         "decode_ms": round(decoding, 3),
-        "what_tells": what_tells(data, matrices["c"], archives, components, options.repeats),
+        "what_tells": what_tells(data, matrices["c'"], archives, components, options.repeats),
     }
 
 
 LABELS = {
     "a": "(a) pixels of the originals",
     "b": "(b) pixels of decoded archives",
-    "c": "(c) features, three layers",
-    "c1": "(c1) features, one layer (default)",
+    "c": "(c) features, first layer (default)",
+    "c'": "(c') features, all layers",
     "d": "(d) the same features from JPEG",
     "d'": "(d') plain DCT energies from JPEG",
 }
@@ -471,7 +473,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     parser.add_argument("--figure", type=Path, help="PNG file of cost and AUC over layers")
-    parser.add_argument("--components", type=int, default=6, help="of (c)")
+    parser.add_argument("--components", type=int, default=6, help="of (c'), (d), (d')")
     parser.add_argument("--repeats", type=int, default=3, help="of the cross-validation")
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--data", default="xray,textures,faces")

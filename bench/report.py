@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.adapters import VARIANTS
 from bench.bdrate import bd_rate, quality_at, worst_excess
 
 LABELS = {
@@ -137,6 +138,55 @@ def ratio_table(results, ratio):
     return markdown(["picture", *found], rows)
 
 
+def larger_lines(results, codec, anchor, low, high):
+    """One line per picture on which a file of the codec is larger than one of the anchor at equal
+    PSNR-RGB somewhere over [low, high] dB."""
+    limits = {"low": low, "high": high}
+    excess = per_picture(results, "psnr_rgb", anchor, codec, worst_excess, **limits)
+    mean = per_picture(results, "psnr_rgb", anchor, codec, **limits)
+    for picture, value in excess.items():
+        if value > 0:
+            whole = f"{mean[picture]:+.1f} % on the whole" if picture in mean else "few points"
+            yield f"- {picture}: up to {value:+.1f} %, {whole}"
+
+
+def headline(results, ratio=None):
+    """The figures of femto that README.md tells, as markdown."""
+    codecs, pictures = measured(results), len(results["pictures"])
+    parts, rows = [f"## {results['folder']}: {pictures} pictures"], []
+
+    def compare(metric, anchor, codec="femto"):
+        if anchor in codecs and codec in codecs and metric in metrics_of(results):
+            mean = mean_bd_rate(results, metric, anchor, codec)
+            rows.append([codec, anchor, label(results, metric), _percent(*mean, pictures)])
+
+    if all(picture["channels"] == 1 for picture in results["pictures"]):
+        for anchor in ("jp2", "jxl", "avif444"):
+            compare("psnr_rgb", anchor)
+        means = (mean_bd_rate(results, "psnr_rgb", row[1], "femto")[0] for row in rows)
+        known = [(mean, row[1]) for mean, row in zip(means, rows, strict=True) if mean is not None]
+        if known:
+            mean, name = max(known)
+            parts.append(f"The best of the others by PSNR is {name}: femto {mean:+.1f} %.")
+    else:
+        for metric in LABELS:
+            compare(metric, "jpeg420")
+        compare("psnr_rgb", "avif444")
+    for name in VARIANTS:
+        compare("psnr_rgb", "femto", name)
+        compare("ssimulacra2", "femto", name)
+    parts.append(markdown(["codec", "against", "metric", "BD-rate %"], rows))
+    if ratio:
+        parts += [f"PSNR in dB at ratio {ratio:g}:", ratio_table(results, ratio)]
+    if {"femto", "avif444"} <= set(codecs):
+        lines = list(larger_lines(results, "femto", "avif444", 30, 40))
+        parts += [
+            "femto larger than AVIF 4:4:4 at equal PSNR somewhere from 30 to 40 dB:",
+            "\n".join(lines) if lines else "- no picture",
+        ]
+    return "\n\n".join(parts)
+
+
 def speed_table(results):
     """MP/s of encoding and decoding."""
     rows = [
@@ -224,14 +274,22 @@ def save_results(path, results):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", help="JSON file that bench/run.py wrote")
+    parser.add_argument("results", nargs="+", help="JSON files that bench/run.py wrote")
     add_report_options(parser)
     options = parser.parse_args(argv)
     try:
-        results = load_results(options.results)
+        check_figure(options, options.results)
+        loaded = [load_results(path) for path in options.results]
     except ValueError as error:
         sys.exit(f"bench: {error}")
-    finish(results, options)
+    for results in loaded:
+        finish(results, options)
+
+
+def check_figure(options, given):
+    """ValueError if one figure is to show more than one folder."""
+    if options.figure and len(given) > 1:
+        raise ValueError("--figure: draws one folder's results")
 
 
 def add_report_options(parser):
@@ -246,6 +304,9 @@ def add_report_options(parser):
         help="dB of PSNR to compare over, e.g. 30 40 (default: all the overlap)",
     )
     parser.add_argument("--ratio", type=float, help="PSNR table at this ratio to the raw pixels")
+    parser.add_argument(
+        "--headline", action="store_true", help="print only the figures that README.md tells"
+    )
     parser.add_argument("--figure", help="draw the curves into this PNG file")
 
 
@@ -256,7 +317,10 @@ def finish(results, options):
         from bench.figure import draw  # not at the top: figure.py imports this module
 
         draw(results, options.figure)
-    print(text(results, anchor=options.anchor, low=low, high=high, ratio=options.ratio))
+    if options.headline:
+        print(headline(results, options.ratio), end="\n\n")
+    else:
+        print(text(results, anchor=options.anchor, low=low, high=high, ratio=options.ratio))
     if options.figure:
         print(f"\nCurves: {options.figure}")
 

@@ -47,7 +47,7 @@ def machine():
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="folder of pictures")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of pictures")
     parser.add_argument(
         "-o", "--output", type=Path, help="JSON file (default: bench/results/FOLDER's name.json)"
     )
@@ -114,13 +114,20 @@ def _names(text):
     return names
 
 
-def run(options):
-    """Measure, write the JSON file; the results."""
+def name_of(folder):
+    """A folder's name in reports; what is only a part of a set has the set's before it."""
+    folder = folder.resolve()
+    part = folder.name in ("train", "test")
+    return f"{folder.parent.name}-{folder.name}" if part else folder.name
+
+
+def run(options, folder):
+    """Measure one folder; the results."""
     codecs = chosen_codecs(options)
     groups = _names(options.metrics)
     if unknown := set(groups) - set(metrics.GROUPS):
         raise ValueError(f"--metrics {unknown.pop()}: use {', '.join(metrics.GROUPS)}")
-    pictures, unread = measure.find(options.folder)
+    pictures, unread = measure.find(folder)
     for reason in unread:
         say(f"bench: {reason}; left out")
     rows, failures = measure.measure(
@@ -135,9 +142,8 @@ def run(options):
     timed = pictures[: options.speed_pictures]
     speeds, more = speed.measure_speed(timed, codecs, say=say)
     failures += [failure for failure in more if failure not in failures]
-    folder = options.folder.resolve()
     return {
-        "folder": folder.name,
+        "folder": name_of(folder),
         "made": machine(),
         "codecs": {
             codec.name: {"version": codec.version, "settings": codec.settings} for codec in codecs
@@ -161,17 +167,23 @@ def run(options):
 
 def main(argv=None):
     options = parse(argv)
+    failed = False
     try:
-        results = run(options)
+        report.check_figure(options, options.folders)
+        if options.output and len(options.folders) > 1:
+            raise ValueError("-o: of several folders each has a file of its own")
+        for folder in options.folders:
+            results = run(options, folder)
+            output = options.output
+            if output is None:
+                output = Path(__file__).parent / "results" / f"{results['folder']}.json"
+            report.save_results(output, results)
+            report.finish(results, options)
+            print(f"\nResults: {output}\n")
+            failed |= any(failure["quality"] is not None for failure in results["failures"])
     except (ValueError, ImportError) as error:
         sys.exit(f"bench: {error}")
-    output = options.output
-    if output is None:
-        output = Path(__file__).parent / "results" / f"{results['folder']}.json"
-    report.save_results(output, results)
-    report.finish(results, options)
-    print(f"\nResults: {output}")
-    if any(failure["quality"] is not None for failure in results["failures"]):
+    if failed:
         sys.exit(1)
 
 

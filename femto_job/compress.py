@@ -53,6 +53,18 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     target.add_argument("--psnr", type=float, help="instead: so many dB")
     add("--gray", action="store_true", help="turn colour pictures into grey ones")
     add("--basis", default="photo", metavar="NAME", help="basis to code with, a name or a file")
+    add(
+        "--effort",
+        choices=("full", "fast"),
+        default="full",
+        help="fast: made and read sooner, its first layers coarser (default: full)",
+    )
+    add(
+        "--tune",
+        choices=("psnr", "perceptual"),
+        default="psnr",
+        help="what to spend bytes on: equal errors everywhere, or what eyes see (default: psnr)",
+    )
     add("--recursive", action="store_true", help="sub-folders too; the output mirrors them")
     add(
         "--overwrite",
@@ -111,7 +123,7 @@ def run(options: argparse.Namespace, get_context) -> int:
         if (value := getattr(options, name)) is not None
     }
     try:
-        StepSearch(**target, bits=8, raw_nbytes=3, samples=3).first()
+        StepSearch(**target, bits=8, channels=3, raw_nbytes=3, samples=3).first()
         load_basis(options.basis)
     except LaffError as error:
         raise JobError(str(error)) from None

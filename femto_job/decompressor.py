@@ -23,14 +23,13 @@ examples:
   decompressor.py *.laff.gz -o pictures --format tif      writes pictures/NAME.tif
   decompressor.py photo.laff.gz --fraction 0.3            only the first 30 % of the strings
   curl .../photo.laff.gz | decompressor.py - -o photo.png
+  curl .../photo.laff.gz | decompressor.py - -o photo.png --progressive
+                                                          better with every layer that arrives
   decompressor.py --info photo.laff.gz                    says what is in it, decodes nothing
 
 A picture that is already there is left alone unless --overwrite is given; the same picture
 once more is no error. Exit status: 0 all done, 1 some archives failed, 2 wrong arguments.
 """
-
-# No archive that femto writes comes near; it keeps an endless standard input from filling memory.
-MAX_STDIN_BYTES = 1 << 32
 
 OUTPUT_FOLDER = "images_out"
 FORMATS = ("png", "tif", "jpg")
@@ -55,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--json goes with --info")
     if options.archives.count("-") > 1:
         parser.error("standard input (-) can be named only once")
+    if options.progressive and (options.archives != ["-"] or options.info):
+        parser.error("--progressive goes with standard input (-) alone")
     if options.info:
         return show_all(options.archives, options.json)
 
@@ -107,6 +108,11 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     prefix.add_argument(
         "--layers", type=_positive, metavar="N", help="decode only the first N layers"
+    )
+    prefix.add_argument(
+        "--progressive",
+        action="store_true",
+        help="of an archive on standard input: write the picture anew after every layer",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
     parser.add_argument(
@@ -168,7 +174,7 @@ def plan(options: argparse.Namespace, target: Path, one_file: bool) -> tuple[lis
     for name in names:
         output = outputs[name]
         try:
-            data = read_standard_input() if name == "-" else None
+            data = read_standard_input() if name == "-" and not options.progressive else None
             if output in taken:
                 raise LaffError(
                     f"{name}: {output} is already the picture of {taken[output]}; "
@@ -218,14 +224,16 @@ def stem(name: str) -> str:
 
 def read_standard_input() -> bytes:
     """The archive on standard input; LaffError at once if it does not begin like one."""
+    from femto.container import MAX_STREAM
+
     stream = sys.stdin.buffer
     head = stream.read(64)
     if not (head.startswith(b"\x1f\x8b") or head.lstrip().startswith(b"{")):
         what = "is empty" if not head else "is no archive"
         raise LaffError(f"standard input: {what}; give it a .laff.gz or .laff file")
-    data = head + stream.read(MAX_STDIN_BYTES)
-    if len(data) > MAX_STDIN_BYTES:
-        raise LaffError(f"standard input: is longer than {MAX_STDIN_BYTES} bytes; name a file")
+    data = head + stream.read(MAX_STREAM)
+    if len(data) > MAX_STREAM:
+        raise LaffError(f"standard input: is longer than {MAX_STREAM} bytes; name a file")
     return data
 
 
@@ -296,26 +304,32 @@ def named(name: str, exc: LaffError) -> str:
 
 def _reconstruct(task: Task) -> str:
     from femto.codec import parse
+    from femto.container import arriving
     from femto.pictures import write_picture
 
     options, output = task.options, task.output
-    archive = parse(task.data if task.data is not None else task.name)
-    info = femto.info(archive)
-    bands = femto.decode_bands(
-        archive, fraction=options.fraction, layers=options.layers, threads=task.threads
-    )
-    make_folder(output.parent)
-    new = write_picture(
-        output,
-        bands,
-        width=info["width"],
-        height=info["height"],
-        mode=info["mode"],
-        bits=info["bits"],
-        icc=info["icc"],
-        format=options.format,
-        overwrite=options.overwrite,
-    )
+    if options.progressive:
+        archives = arriving(sys.stdin.buffer, "standard input")
+    else:
+        archives = [parse(task.data if task.data is not None else task.name)]
+    overwrite = options.overwrite
+    for archive in archives:
+        info = femto.info(archive)
+        make_folder(output.parent)
+        new = write_picture(
+            output,
+            femto.decode_bands(
+                archive, fraction=options.fraction, layers=options.layers, threads=task.threads
+            ),
+            width=info["width"],
+            height=info["height"],
+            mode=info["mode"],
+            bits=info["bits"],
+            icc=info["icc"],
+            format=options.format,
+            overwrite=overwrite,
+        )
+        overwrite = True  # what this run has written
     return str(output) if new else f"{output} (was there)"
 
 
@@ -368,7 +382,9 @@ def as_text(name: str, facts: dict) -> str:
         f"  size      {facts['nbytes']:,} bytes of {raw:,}: {raw / facts['nbytes']:.1f} times "
         f"smaller, {facts['nbytes'] * 8 / (width * height):.3f} bits per pixel",
         f"  basis     {facts['basis']['name']} (sha256 {facts['basis']['sha256'][:16]}...)",
-        f"  step      {facts['step']:g} grey levels",
+        f"  step      {facts['step']:g} grey levels, in {facts['passes']} "
+        + ("pass" if facts["passes"] == 1 else "passes")
+        + (", tuned for the eye" if facts["tune"] == "perceptual" else ""),
         f"  tiles     {facts['tiles']} of at most {facts['tile']} x {facts['tile']} pixels",
     ]
     if facts["icc"]:

@@ -7,6 +7,7 @@ __all__ = [
     "LaffError",
     "decode",
     "decode_bands",
+    "decode_layers",
     "encode",
     "features",
     "info",

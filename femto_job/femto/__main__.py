@@ -49,7 +49,7 @@ def _features(options: argparse.Namespace) -> int:
     from . import feature_map, feature_table
 
     components = feature_map.COMPONENTS if options.components is None else options.components
-    feature_map.layers_of(components)
+    feature_map.check_components(components)
     feature_map.check_grid(options.grid)
     failures = 0
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     features.add_argument("folder", help="archives, searched with its sub-folders")
     features.add_argument("-o", "--output", required=True, help="Parquet file to write")
     features.add_argument("--components", type=int, metavar="1…64",
-                          help="DCT components per 8 x 8 pixels (default 1)")  # fmt: skip
+                          help="DCT components per 8 x 8 pixels (default 32)")  # fmt: skip
     features.add_argument("--grid", type=int, default=4, metavar="N",
                           help="pool over N x N parts of the picture (default 4)")  # fmt: skip
     features.add_argument("--colour", action="store_true", help="chroma too")

@@ -10,10 +10,11 @@ import numpy as np
 
 from . import blocks, kstrings
 from .bases import Basis, load_basis
-from .blocks import CELL, COLOUR, ZIGZAG, ZONES
+from .blocks import CELL, ZIGZAG, ZONES
 from .codec import decode_field, parse
 from .container import Archive
 from .contexts import Field
+from .errors import LaffError
 from .tiles import Tile, tile_grid
 
 
@@ -29,6 +30,26 @@ class Block(NamedTuple):
     label: int
 
 
+class Layer(NamedTuple):
+    """What a layer adds: the scores of the components from `first` to before `stop`, which are
+    known in whole multiples of `step` quantiser steps then."""
+
+    step: int
+    first: int
+    stop: int
+
+
+def _parse(archive) -> Archive:
+    """An archive of the present version, parsed."""
+    parsed = parse(archive)
+    if parsed.version == 1:
+        raise LaffError(
+            f"{parsed.name}: archives of version 1 can be decoded, but not be taken apart: "
+            "decode it and compress it again"
+        )
+    return parsed
+
+
 def _decoded(parsed: Archive) -> Iterator[tuple[Tile, Field, Basis]]:
     """The tiles of an archive, what their strings say, and its basis."""
     for tile in tile_grid(parsed.header.height, parsed.header.width, parsed.tile):
@@ -41,13 +62,24 @@ def _check_plane(parsed: Archive, plane: int) -> None:
         raise ValueError(f"plane {plane}: this picture has planes 0 to {last}")
 
 
+def layers(archive) -> list[Layer]:
+    """What each layer of an archive adds, in their order."""
+    parsed = _parse(archive)
+    found, before, first = [], None, 0
+    for level, stop in kstrings.LAYERS[parsed.passes][: len(parsed.layers)]:
+        first = first if level == before else 0
+        found.append(Layer(1 << level, first, stop))
+        before, first = level, stop
+    return found
+
+
 def block_map(archive, *, plane: int = 0) -> list[Block]:
     """How a plane of an archive's picture is cut into blocks, and the class of each.
 
     `archive` is bytes, a path or what `femto.parse` returned; `plane` 0 is luma, 1 and 2 chroma.
     Blocks at the right and lower edge may hang over the picture.
     """
-    parsed = parse(archive)
+    parsed = _parse(archive)
     _check_plane(parsed, plane)
     found = []
     for tile, field, _ in _decoded(parsed):
@@ -63,9 +95,10 @@ def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
     """The integers that an archive stores for one component, where their blocks lie.
 
     int32 (⌈height / 8⌉, ⌈width / 8⌉): a small block has one score per component, larger blocks
-    have one for each of their 8 x 8 cells. Parameters as for `block_map`; `component` 0 to 63.
+    have one for each of their 8 x 8 cells. Of an archive that was cut where a pass ends they are in
+    the steps of that pass. Parameters as for `block_map`; `component` 0 to 63.
     """
-    parsed = parse(archive)
+    parsed = _parse(archive)
     _check_plane(parsed, plane)
     if not 0 <= component < ZONES:
         raise ValueError(f"component {component}: there are components 0 to {ZONES - 1}")
@@ -75,10 +108,16 @@ def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
         layout = field.layout
         values = field.values.reshape(layout.planes, ZONES + 1, -1, layout.stride)
         row, column = divmod(layout.origin, layout.stride)
+        inside = np.s_[row : row + layout.rows, column : column + layout.columns]
+        found = values[plane, component][inside]
+        if component == 0 and field.used[0, plane]:
+            sizes = field.sizes[min(plane, 1)].reshape(-1, layout.stride)[inside]
+            corners = [b[0] - layout.origin for b in field.lists[min(plane, 1)].tolist()]
+            means = np.zeros(found.shape, bool)
+            means[tuple(np.divmod(corners, layout.stride))] = True
+            found = found - np.where(means, kstrings.MEAN_OFFSET << sizes.astype(np.int32), 0)
         y, x = tile.y // CELL, tile.x // CELL
-        out[y : y + layout.rows, x : x + layout.columns] = values[
-            plane, component, row : row + layout.rows, column : column + layout.columns
-        ]
+        out[y : y + layout.rows, x : x + layout.columns] = found
     return out
 
 
@@ -86,18 +125,20 @@ def decode_components(archive, count: int) -> np.ndarray:
     """The picture as its first `count` components (0 to 64) alone show it.
 
     Returns (h, w) or (h, w, 3), uint8 or uint16, as `femto.decode` does, which takes whole
-    layers of components.
+    layers.
     """
-    parsed = parse(archive)
+    parsed = _parse(archive)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
     for tile, field, basis in _decoded(parsed):
         layout = field.layout
         field.values.reshape(layout.planes, ZONES + 1, -1)[:, count:] = 0
+        field.used = np.minimum(field.used, count)
         scores = kstrings.dequantise(field, parsed.step, basis)
-        image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = blocks.inverse(
-            scores, field.sizes, layout, header.bits
+        planes = kstrings.planes_of(scores, field, parsed.step, basis)
+        image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = blocks.to_pixels(
+            planes, field.colour, header.bits
         )
     return image
 
@@ -115,15 +156,14 @@ def bases(name: str = "photo") -> np.ndarray:
 
 
 def colour_planes(image: np.ndarray) -> np.ndarray:
-    """The planes that femto codes, float64 (planes, h, w), about 0: luma and two of colour.
-
-    Of a grey picture the one plane. In the units of the picture; the planes of an RGB picture are
-    an orthonormal rotation of red, green and blue.
+    """The planes in which femto codes a picture of one tile, float64 (planes, h, w), about 0: one
+    of brightness and two of colour. Of a grey picture the one plane. In the units of the picture.
     """
     centred = image.astype(np.float64) - (1 << (8 * image.dtype.itemsize - 1))
     if image.ndim == 2:
         return centred[None]
-    return np.einsum("pc,yxc->pyx", COLOUR, centred)
+    forward, _ = blocks.colour_matrices(blocks.choose_colour(image))
+    return np.einsum("pc,yxc->pyx", forward, centred)
 
 
 def patches(plane: np.ndarray) -> np.ndarray:

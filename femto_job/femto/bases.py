@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import contexts, entropy, model, partition
+from . import contexts, entropy, model, partition, restore, version1
 from .blocks import SIZES, ZIGZAG, ZONES
 from .contexts import Learned
 from .errors import LaffError
 from .jit import njit
 
 FORMAT = "laff-basis"
-VERSION = 1
+VERSION = 2
 DEFAULT = "photo"
 
 
@@ -39,6 +39,7 @@ class Basis:
     size_costs   float32 (2, 3, terms): cost tables of `partition`, for luma and chroma
     zone_weights, weights, sign_weights: int32 fixed point, 1/4096
     state        int32: the coder's adaptive state
+    restoration  the filter's weights, see `restore`
     """
 
     name: str
@@ -52,6 +53,7 @@ class Basis:
     weights: np.ndarray
     sign_weights: np.ndarray
     state: np.ndarray
+    restoration: restore.Table
 
     def __post_init__(self):
         self.classes = len(self.components) + 1
@@ -68,11 +70,17 @@ class Basis:
         self.learned = Learned(
             self._edges(),
             expect,
-            np.maximum(before, 0).astype(np.int32),
+            np.stack([np.maximum(before, 0), self._whole(expect)]).astype(np.int32),
             self.zone_weights,
             self.weights,
             self.sign_weights,
         )
+
+    def _whole(self, expect: np.ndarray) -> np.ndarray:
+        """What a block holds in all zones, for every zone: a pass that refines has seen it all."""
+        whole = expect.sum(axis=2, keepdims=True)
+        whole[: self.classes] -= expect[: self.classes, :, :1]
+        return np.broadcast_to(whole, expect.shape)
 
     def _edges(self) -> np.ndarray:
         """int32 (classes, 64, 4, 8): the border samples (left, right, top, bottom) that a unit of
@@ -136,10 +144,11 @@ def untrained() -> Basis:
     zone[6:8] = 0.15
     zone[8] = 0.05
     zone[15], zone[17], zone[20] = 0.03, 0.1, 0.01
-    sign = np.zeros((model.PLANES, ZONES + contexts.LARGE_SIGN_KEYS, contexts.SIGNED), np.int32)
+    keys = ZONES + contexts.LARGE_SIGN_KEYS
+    sign = np.zeros((contexts.PASSES, model.PLANES, keys, contexts.SIGNED), np.int32)
     for s in range(SIZES):
-        for p in range(model.PLANES):
-            sign[p, contexts.sign_key(0, 1, 0, s, 0), 8:10] = 2048
+        sign[0, :, contexts.sign_key(0, 1, 0, s, 0), 8:10] = 2048
+        sign[1:, :, contexts.sign_key(0, 1, 0, s, 0), 0] = 4096
 
     def fixed(x, *shape):
         return np.ascontiguousarray(
@@ -157,10 +166,11 @@ def untrained() -> Basis:
         np.zeros((1, 63), np.int32),
         np.zeros(1, np.float32),
         costs,
-        fixed(zone, 3, contexts.SETS, ZONES),
-        fixed(weights, 3, contexts.SETS, model.GROUPS),
+        fixed(zone, contexts.PASSES, 3, contexts.SETS, ZONES),
+        fixed(weights, contexts.PASSES, 3, contexts.SETS, model.GROUPS),
         sign,
         model.fresh_state(),
+        restore.Table(*np.zeros((2, restore.CLASSES, restore.FEATURES), np.int16)),
     )
 
 
@@ -174,13 +184,14 @@ _ARRAYS = {
     "levels": ("<i2", (0, 63)),
     "prices": ("<f4", (0,)),
     "size_costs": ("<f4", (2, SIZES, partition.TERMS)),
-    "zone_weights": ("<i2", (3, contexts.SETS, ZONES, contexts.ZONE_FEATURES)),
-    "weights": ("<i2", (3, contexts.SETS, model.GROUPS, contexts.MAGNITUDES)),
-    "sign_weights": ("<i2", (3, contexts.LARGE_SIGN_KEYS, contexts.SIGNED)),
+    "zone_weights": ("<i2", (contexts.PASSES, 3, contexts.SETS, ZONES, contexts.ZONE_FEATURES)),
+    "weights": ("<i2", (contexts.PASSES, 3, contexts.SETS, model.GROUPS, contexts.MAGNITUDES)),
+    "sign_weights": ("<i2", (contexts.PASSES, 3, contexts.LARGE_SIGN_KEYS, contexts.SIGNED)),
     "state_odds": ("<i1", (model.SLOTS,)),
     "state_counts": ("<u1", (model.SLOTS,)),
     "state_weights": ("<i2", (model.WEIGHTS,)),
-    "state_apms": ("<u2", (model.APMS * entropy.APM_BINS,)),
+    "restore_luma": ("<i2", (restore.CLASSES, restore.FEATURES)),
+    "restore_chroma": ("<i2", (restore.CLASSES, restore.FEATURES)),
 }
 """Name -> type and shape of every array in a basis file, for no classes; see `_shape`."""
 MAX_FILE, MAX_UNPACKED = 8 << 20, 64 << 20
@@ -192,21 +203,33 @@ def _shape(name: str, classes: int) -> tuple[int, ...]:
     if name in ("components", "means", "levels", "prices"):
         shape[0] += classes
     elif name == "sign_weights":
-        shape[1] += classes * ZONES
+        shape[2] += classes * ZONES
     return tuple(shape)
+
+
+COUNTS = np.array([0, 2, 3, 4, 6, 8, 11, 15, 20])
+"""Counts of slots that a file tells apart."""
+SURE = 5
+"""Slots with smaller counts say little: their odds are stored more coarsely."""
 
 
 def pack_state(state: np.ndarray) -> dict[str, np.ndarray]:
     """A coder state as the arrays of a basis file: probabilities in 8 bits (log odds in
-    sixteenths of the coder's unit), weights in 3.13 fixed point."""
+    sixteenths of the coder's unit, of which two or four are told apart), weights in 3.13 fixed
+    point."""
     slots = state[: model.SLOTS]
-    weights = state[model.SLOTS : model.SLOTS + model.WEIGHTS]
-    odds = entropy.TABLES[entropy.STRETCH + (slots >> 18)]
+    weights = state[model.SLOTS :]
+    found = slots & 255
+    counts = COUNTS[np.searchsorted((COUNTS[1:] + COUNTS[:-1]) / 2, found)]
+    odds = (entropy.TABLES[entropy.STRETCH + (slots >> 18)] + 8) >> 4
+    # Probabilities near 0 and 1 have fewer odds of their own: these are kept as they are, so that
+    # what a file holds comes back to the same when it is packed again.
+    unit = np.where(abs(odds) > 88, 1, np.where(counts < SURE, 4, 2))
+    odds = np.where(counts == 0, 0, (odds + unit // 2) // unit * unit)
     return {
-        "state_odds": np.clip((odds + 8) >> 4, -127, 127).astype("<i1"),
-        "state_counts": (slots & 255).astype("<u1"),
+        "state_odds": np.clip(odds, -127, 127).astype("<i1"),
+        "state_counts": counts.astype("<u1"),
         "state_weights": np.clip((weights + 4) >> 3, -32768, 32767).astype("<i2"),
-        "state_apms": np.clip(state[model.SLOTS + model.WEIGHTS :], 0, 65535).astype("<u2"),
     }
 
 
@@ -217,7 +240,7 @@ def unpack_state(arrays: dict[str, np.ndarray]) -> np.ndarray:
     p = entropy.TABLES[entropy.SQUASH + odds].astype(np.int64) << (entropy.PROBABILITY_BITS - 16)
     p = np.where(counts == 0, 1 << (entropy.PROBABILITY_BITS - 1), p)
     weights = arrays["state_weights"].astype(np.int64) << 3
-    return np.concatenate([(p << 8) | counts, weights, arrays["state_apms"]]).astype(np.int32)
+    return np.concatenate([(p << 8) | counts, weights]).astype(np.int32)
 
 
 def _hash(arrays: dict[str, np.ndarray]) -> str:
@@ -231,7 +254,8 @@ def _hash(arrays: dict[str, np.ndarray]) -> str:
 
 def save_basis(basis: Basis, path: str | Path) -> str:
     """Write a basis file and return the hash that identifies the basis."""
-    arrays = {name: getattr(basis, name) for name in _ARRAYS if not name.startswith("state_")}
+    arrays = {name: getattr(basis, name) for name in _ARRAYS if hasattr(basis, name)}
+    arrays |= {f"restore_{name}": array for name, array in basis.restoration._asdict().items()}
     arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
     arrays |= pack_state(basis.state)
     digest = _hash(arrays)
@@ -290,6 +314,7 @@ def read_basis(path: str | Path) -> Basis:
         prices=arrays["prices"],
         size_costs=arrays["size_costs"],
         state=unpack_state(arrays),
+        restoration=restore.Table(arrays["restore_luma"], arrays["restore_chroma"]),
         **as_int,
     )
 
@@ -307,18 +332,31 @@ def load_basis(name: str = DEFAULT) -> Basis:
     return read_basis(name)
 
 
-def basis_of(name: str, sha256: str, archive: str) -> Basis:
-    """The basis that an archive was made with, by name and hash.
+@functools.lru_cache(maxsize=4)
+def _load_basis1(name: str = DEFAULT) -> version1.Basis1:
+    """As `load_basis`, for archives of version 1."""
+    path = Path(name)
+    if name == DEFAULT:
+        path = importlib.resources.files(version1) / f"{name}.basis"
+    elif path.stat().st_size > version1.MAX_FILE:
+        raise LaffError(f"{path}: too large for a basis file: give one that femto trained")
+    return version1.read_basis(path.read_bytes(), name)
+
+
+def basis_of(name: str, sha256: str, archive: str, version: int) -> Basis | version1.Basis1:
+    """The basis that an archive of that version was made with, by name and (the beginning of its)
+    hash.
 
     Looked for among the shipped ones, then as NAME.basis and in a folder `basis` beside the
     archive. Raises LaffError, naming the one that is needed, if it is not found.
     """
-    folder = Path(archive).parent
-    shipped = load_basis(DEFAULT)
-    if shipped.sha256 == sha256:
+    load = _load_basis1 if version == 1 else load_basis
+    shipped = load(DEFAULT)
+    if sha256 and shipped.sha256.startswith(sha256):
         return shipped
+    folder = Path(archive).parent
     for path in (folder / f"{name}.basis", folder / "basis" / f"{name}.basis"):
-        if path.is_file() and (found := load_basis(str(path))).sha256 == sha256:
+        if sha256 and path.is_file() and (found := load(str(path))).sha256.startswith(sha256):
             return found
     raise LaffError(
         f"{archive}: needs the basis {name!r} ({sha256[:12]}…): put {name}.basis beside it or in "

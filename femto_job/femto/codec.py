@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import blocks, container, kstrings, partition
+from . import blocks, container, kstrings, partition, version1
 from .bases import Basis, basis_of, load_basis
 from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
@@ -23,6 +23,7 @@ __all__ = [
     "assemble",
     "decode",
     "decode_bands",
+    "decode_layers",
     "decode_tile",
     "encode",
     "encode_tile",
@@ -33,20 +34,49 @@ __all__ = [
 ]
 
 
-def encode_tile(pixels: np.ndarray, *, step: float, bits: int, basis: str = "photo") -> EncodedTile:
+EFFORTS = ("full", "fast")
+COARSE_STEP = 32.0
+"""From this step on, in grey levels of an RGB picture of 8 bits, pictures are coded in one pass:
+eight such steps, in which the first of four passes counts, are all the grey levels there are."""
+
+
+def check_plan(effort: str, tune: str) -> None:
+    """LaffError if there is no such effort, or nothing of that name to tune for."""
+    if effort not in EFFORTS:
+        raise LaffError(f"effort {effort!r} is not possible: choose {' or '.join(EFFORTS)}")
+    if tune not in container.TUNES:
+        raise LaffError(f"tune {tune!r} is not possible: choose {' or '.join(container.TUNES)}")
+
+
+def passes_of(effort: str, step: float, bits: int, channels: int) -> int:
+    """In how many passes pictures are coded."""
+    alike = step * (blocks.GREY_SCALE if channels == 1 else 1) * 255 / (2**bits - 1)
+    return 4 if effort == "full" and alike < COARSE_STEP else 1
+
+
+def encode_tile(
+    pixels: np.ndarray,
+    *,
+    step: float,
+    bits: int,
+    basis: str = "photo",
+    effort: str = "full",
+    tune: str = "psnr",
+) -> EncodedTile:
     """Code one tile.
 
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
-    quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file.
+    quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file;
+    `effort` and `tune` as for `encode`.
     """
     used = load_basis(basis)
-    field = Field(Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3))
-    scores = partition.analyse(pixels, step, bits, used, field)
+    layout = Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3)
+    field = Field(layout, passes_of(effort, step, bits, layout.planes), tune)
+    scores = partition.analyse(pixels, step, bits, used, field, classes=effort != "fast")
     block_string, layers = kstrings.encode(scores, step, used, field)
     del scores
-    decoded = blocks.inverse(
-        kstrings.dequantise(field, step, used), field.sizes, field.layout, bits
-    )
+    planes = kstrings.planes_of(kstrings.dequantise(field, step, used), field, step, used)
+    decoded = blocks.to_pixels(planes, field.colour, bits)
     return EncodedTile(block_string, layers, squared_error(pixels, decoded))
 
 
@@ -60,16 +90,24 @@ def squared_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def assemble(
-    header: ImageHeader, *, step: float, basis: str = "photo", tiles: list[EncodedTile]
+    header: ImageHeader,
+    *,
+    step: float,
+    basis: str = "photo",
+    effort: str = "full",
+    tune: str = "psnr",
+    tiles: list[EncodedTile],
 ) -> bytes:
-    """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`
-    and `basis`. Equal input gives equal bytes."""
+    """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`,
+    `basis`, `effort` and `tune`. Equal input gives equal bytes."""
     used = load_basis(basis)
     return container.write(
         header,
         basis_name=used.name,
         basis_sha256=used.sha256,
         step=step,
+        passes=passes_of(effort, step, header.bits, header.channels),
+        tune=tune,
         blocks=[tile.blocks for tile in tiles],
         layers=[list(strings) for strings in zip(*(tile.layers for tile in tiles), strict=True)],
     )
@@ -102,6 +140,8 @@ def encode(
     ratio: float | None = None,
     psnr: float | None = None,
     basis: str = "photo",
+    effort: str = "full",
+    tune: str = "psnr",
     source: str | None = None,
     icc: bytes | None = None,
     metadata: dict | None = None,
@@ -123,6 +163,12 @@ def encode(
         Instead of quality: peak signal-to-noise ratio in dB over all samples, met within 0.1.
     basis : name or path
         "photo", which femto ships, or a basis file.
+    effort : "full" or "fast"
+        "fast" looks for no classes and codes every score at once, in one pass instead of four:
+        sooner made and sooner read, and the first layers are coarser for their bytes. Pictures
+        of low quality are always coded in one pass (see `COARSE_STEP`).
+    tune : "psnr" or "perceptual"
+        "perceptual" quantises low frequencies finer than high ones, as eyes see them.
     source, icc, metadata
         File name, ICC profile and any JSON object to keep in the archive.
     threads : int
@@ -131,12 +177,15 @@ def encode(
     Raises LaffError if the picture or an option cannot be used.
     """
     height, width, mode, bits = check_image(image)
+    check_plan(effort, tune)
     header = ImageHeader(width, height, mode, bits, source, icc, metadata)
+    plan = {"basis": basis, "effort": effort, "tune": tune}
     search = StepSearch(
         quality=quality,
         ratio=ratio,
         psnr=psnr,
         bits=bits,
+        channels=header.channels,
         raw_nbytes=header.raw_nbytes,
         samples=width * height * header.channels,
     )
@@ -144,7 +193,7 @@ def encode(
 
     def coded(tile: Tile, step: float) -> EncodedTile:
         window = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-        return encode_tile(np.asarray(window), step=step, bits=bits, basis=basis)
+        return encode_tile(np.asarray(window), step=step, bits=bits, **plan)
 
     history: list[tuple[float, int, float]] = []
     kept: tuple[int, bytes] | None = None
@@ -152,7 +201,7 @@ def encode(
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         while step is not None:
             tiles = list(pool.map(lambda tile, step=step: coded(tile, step), grid))
-            archive = assemble(header, step=step, basis=basis, tiles=tiles)
+            archive = assemble(header, step=step, **plan, tiles=tiles)
             history.append((step, len(archive), sum(tile.sse for tile in tiles)))
             best = search.best(history)
             if best == len(history) - 1:
@@ -161,9 +210,9 @@ def encode(
     return kept[1]
 
 
-def parse(archive, *, layers: int | None = None) -> Archive:
+def parse(archive, *, layers=None) -> Archive:
     """Read and check an archive (bytes or a path) without decoding it, all of it or only its
-    first `layers` layers. Raises LaffError."""
+    first `layers` layers (a number, or a function of the JSON object). Raises LaffError."""
     return archive if isinstance(archive, Archive) else container.read(archive, layers=layers)
 
 
@@ -187,25 +236,55 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
 
 
 def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> tuple[Field, Basis]:
-    """What the strings of tile number `index` say, as far as its first `layers` layers go: its
-    blocks and integers, and the basis that they are of. Raises LaffError."""
+    """What the strings of tile number `index` of an archive of the present version say, as far as
+    its first `layers` layers go: its blocks and integers, and the basis that they are of. Raises
+    LaffError."""
+    layout = _layout(parsed, index)
+    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name, parsed.version)
+    strings = [strings[index] for strings in parsed.layers[:layers]]
+    field = Field(layout, parsed.passes, parsed.tune)
+    kstrings.decode(parsed.blocks[index], strings, basis, field)
+    return field, basis
+
+
+def _layout(parsed: Archive, index: int) -> Layout:
     header = parsed.header
     tile = tile_grid(header.height, header.width, parsed.tile)[index]
-    strings = [strings[index] for strings in parsed.layers[:layers]]
-    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name)
-    layout = Layout(tile.height, tile.width, header.channels)
-    return kstrings.decode(parsed.blocks[index], strings, layout, basis), basis
+    return Layout(tile.height, tile.width, header.channels)
+
+
+def _decode_version1(parsed: Archive, index: int, layers: int | None):
+    layout = _layout(parsed, index)
+    return version1.decode_scores(
+        parsed.blocks[index],
+        [strings[index] for strings in parsed.layers[:layers]],
+        layout.height,
+        layout.width,
+        layout.planes,
+        parsed.step,
+        basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name, parsed.version),
+    )
 
 
 def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
     """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
 
-    Returns (scores, field): float32 on the lattice of `field.layout` (see `blocks`), grey levels,
-    those of trained classes turned back into cosine scores; and the field, whose `sizes` and
-    `classes` say how the tile is cut.
+    Returns (scores, field, colour): float32 on the lattice of `field.layout` (see `blocks`), grey
+    levels, those of trained classes turned back into cosine scores; the field, whose `sizes` and
+    `classes` say how the tile is cut; and of a tile of three planes the matrix, float32 (3, 3),
+    whose row p is what plane p adds to R, G and B.
     """
+    if parsed.version == 1:
+        return *_decode_version1(parsed, index, layers), blocks.GREY_AXES.astype(np.float32)
     field, basis = decode_field(parsed, index, layers=layers)
-    return kstrings.dequantise(field, parsed.step, basis), field
+    scores = kstrings.dequantise(field, parsed.step, basis)
+    return scores, field, blocks.colour_matrices(field.colour)[1] if field.colour else None
+
+
+def zone_ends(version: int, passes: int) -> list[int]:
+    """The zone after the last that is known from the first layer, the first two, and so on up to
+    the first number of layers that holds all zones."""
+    return list(version1.LAYER_ENDS) if version == 1 else kstrings.zone_ends(passes)
 
 
 def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
@@ -213,8 +292,13 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
 
     Returns (h, w) or (h, w, 3), uint8 or uint16.
     """
-    scores, field = decode_scores(parsed, index, layers=layers)
-    return blocks.inverse(scores, field.sizes, field.layout, parsed.header.bits)
+    bits = parsed.header.bits
+    if parsed.version == 1:
+        return version1.to_pixels(*_decode_version1(parsed, index, layers), bits)
+    field, basis = decode_field(parsed, index, layers=layers)
+    scores = kstrings.dequantise(field, parsed.step, basis)
+    planes = kstrings.planes_of(scores, field, parsed.step, basis)
+    return blocks.to_pixels(planes, field.colour, bits)
 
 
 def decode_bands(
@@ -264,12 +348,25 @@ def decode(
     return image
 
 
+def decode_layers(stream, *, threads: int = 1) -> Iterator[np.ndarray]:
+    """Reconstruct a picture while its archive arrives.
+
+    Yields it once for every layer, as soon as the layer is there: coarse at first, at last as
+    `decode` returns it. `stream` is a binary one: a pipe, a socket's file, an open file. Raises
+    LaffError if what arrives cannot be used, or ends before the archive does; what was yielded
+    until then is good.
+    """
+    for parsed in container.arriving(stream):
+        yield decode(parsed, threads=threads)
+
+
 def info(archive) -> dict:
     """What an archive holds, without decoding it.
 
     Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, source, icc,
-    metadata, basis (name, sha256), step (grey levels), tile (pixels), tiles, layers, nbytes
-    (of the archive), layer_nbytes (of the strings of each layer). Raises LaffError.
+    metadata, basis (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels),
+    tiles, layers, nbytes (of the archive), layer_nbytes (of the strings of each layer). Raises
+    LaffError.
     """
     parsed = parse(archive)
     header = parsed.header
@@ -285,6 +382,8 @@ def info(archive) -> dict:
         "metadata": header.metadata,
         "basis": {"name": parsed.basis_name, "sha256": parsed.basis_sha256},
         "step": parsed.step,
+        "passes": parsed.passes,
+        "tune": parsed.tune,
         "tile": parsed.tile,
         "tiles": len(parsed.blocks),
         "layers": len(parsed.layers),
@@ -316,9 +415,12 @@ def truncate(
             basis_name=parsed.basis_name,
             basis_sha256=parsed.basis_sha256,
             step=parsed.step,
+            passes=parsed.passes,
+            tune=parsed.tune,
             blocks=parsed.blocks,
             layers=parsed.layers[:count],
             tile=parsed.tile,
+            version=parsed.version,
         )
 
     if nbytes is None:

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +17,22 @@ from .errors import LaffError
 from .tiles import TILE, tile_grid
 
 FORMAT = "laff"
-VERSION = 1
+VERSION = 2
+"""What is written; all versions from 1 on are read."""
+PASSES = (4, 1)
+"""In how many passes a picture may be coded; the first is what a header without them means."""
+TUNES = ("psnr", "perceptual")
+"""What the quantiser may be tuned for; likewise."""
+HASH_DIGITS = 16
+"""Of its basis's hash an archive holds the first digits."""
 MAX_SIDE = 1 << 20
 """Largest width or height of a picture, in pixels."""
 MAX_PIXELS = 1 << 32
 """Largest picture, in pixels."""
+MIN_STEP = 0.05
+"""Finest quantiser step in grey levels: the coder's integers stay below 2^31."""
+MAX_STREAM = 1 << 32
+"""Longest archive that is read from a stream, in bytes: one without end must not fill memory."""
 MAX_TILE = 2048
 """Largest edge of a tile, in pixels: a small file must not make a decoder need gigabytes."""
 MAX_TEXT = 1 << 33
@@ -84,6 +96,8 @@ class Archive:
     basis_name: str
     basis_sha256: str
     step: float
+    passes: int
+    tune: str
     tile: int
     blocks: list[bytes]
     layers: list[list[bytes]]
@@ -98,23 +112,44 @@ class Archive:
         return mimebundle(self)
 
 
-def _head(header: ImageHeader, basis_name: str, basis_sha256: str, step: float, tile: int) -> dict:
-    return {
+def _head(
+    header: ImageHeader,
+    basis_name: str,
+    basis_sha256: str,
+    step: float,
+    passes: int,
+    tune: str,
+    tile: int,
+    version: int,
+) -> dict:
+    image = {
+        "width": header.width,
+        "height": header.height,
+        "mode": header.mode,
+        "bits": header.bits,
+        "source": header.source,
+        "icc": None if header.icc is None else base64.b64encode(header.icc).decode(),
+    }
+    head = {
         "format": FORMAT,
-        "version": VERSION,
-        "image": {
-            "width": header.width,
-            "height": header.height,
-            "mode": header.mode,
-            "bits": header.bits,
-            "source": header.source,
-            "icc": None if header.icc is None else base64.b64encode(header.icc).decode(),
-        },
+        "version": version,
+        "image": image,
         "metadata": header.metadata,
         "basis": {"name": basis_name, "sha256": basis_sha256},
         "step": step,
         "tile": tile,
     }
+    if version > 1:
+        # Small pictures feel every byte: what is not there is not named.
+        for part, key in ((image, "source"), (image, "icc"), (head, "metadata")):
+            if part[key] is None:
+                del part[key]
+        head["basis"]["sha256"] = basis_sha256[:HASH_DIGITS]
+        if passes != PASSES[0]:
+            head["passes"] = passes
+        if tune != TUNES[0]:
+            head["tune"] = tune
+    return head
 
 
 def _dump(value) -> str:
@@ -187,11 +222,14 @@ def write(
     step: float,
     blocks: list[bytes],
     layers: list[list[bytes]],
+    passes: int = PASSES[0],
+    tune: str = TUNES[0],
     tile: int = TILE,
+    version: int = VERSION,
 ) -> bytes:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
     `layers[layer][tile]`."""
-    head = _head(_plain(header), basis_name, basis_sha256, step, tile)
+    head = _head(_plain(header), basis_name, basis_sha256, step, passes, tune, tile, version)
     crc = _crc(head)
     body = {
         "crc": crc,
@@ -236,7 +274,6 @@ _KEYS = {
     "format",
     "version",
     "image",
-    "metadata",
     "basis",
     "step",
     "tile",
@@ -259,41 +296,53 @@ def _open(archive, name: str):
         raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
 
 
-def _first_layers(stream, layers: int) -> dict | None:
-    """The JSON object of an archive whose further layers are left away, unpacked no further than
-    they begin; None if that does not work out, for whatever reason.
+def _layer_ends(stream):
+    """Unpack an archive's text no further than it is asked for: yields (text, end) where its
+    layers begin and then behind every layer; text[:end] and "]}" are then a JSON object. Ends
+    without a sound where the text does, or is not as it should be.
 
     Works on text whose last key is "strings", as femto writes it. Base64 holds no brackets, so
     layers end where brackets close.
     """
-    text, inflate = bytearray(), None
-    begun, ends, position = False, 0, 0
-    while ends < layers:
-        data = stream.read(_CHUNK)
-        if not data:
-            return None
+    text, inflate, position = bytearray(), None, 0
+    read = getattr(stream, "read1", stream.read)  # of a pipe, what is there
+    while data := read(_CHUNK):
         if not text and data[:2] == b"\x1f\x8b":
             inflate = zlib.decompressobj(31)
         if inflate is not None:
             try:
                 data = inflate.decompress(data, MAX_EXPANSION * _CHUNK)
             except zlib.error:
-                return None
+                return
         text += data
-        if not begun:
+        if not position:
             found = text.find(_STRINGS)
-            begun, position = found >= 0, found + len(_STRINGS)
-        while begun and ends < layers:
-            found = text.find(b"]", position)
             if found < 0:
-                position = len(text)
-                break
-            ends, position = ends + 1, found + 1
+                continue
+            position = found + len(_STRINGS)
+            yield text, position
+        while (found := text.find(b"]", position)) >= 0:
+            if text.find(b"[", position, found) < 0:
+                return
+            position = found + 1
+            yield text, position
+
+
+def _first_layers(stream, layers_of) -> dict | None:
+    """The JSON object of an archive whose layers after the first `layers_of(object)` are left
+    away, unpacked no further than they begin; None if that does not work out, for whatever
+    reason."""
     try:
-        top = json.loads(text[:position] + b"]}")
-        return top if top.keys() >= _KEYS and len(top["strings"]) == layers else None
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        return None
+        layers = None
+        for count, (text, end) in enumerate(_layer_ends(stream)):
+            if layers is None:
+                layers = layers_of(json.loads(text[:end] + b"]}"))
+            if count == layers:
+                top = json.loads(text[:end] + b"]}")
+                return top if top.keys() >= _KEYS and len(top["strings"]) == layers else None
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
+        pass
+    return None
 
 
 def _whole(stream, name: str) -> tuple[dict, int]:
@@ -309,14 +358,12 @@ def _whole(stream, name: str) -> tuple[dict, int]:
     return top, len(data)
 
 
-def read(
-    archive: bytes | bytearray | memoryview | str | Path, *, layers: int | None = None
-) -> Archive:
+def read(archive: bytes | bytearray | memoryview | str | Path, *, layers=None) -> Archive:
     """Parse and check an archive: bytes, or the path of a file; gzip-ed or plain text.
 
-    With `layers`, only the first so many are read, unpacked and checked where possible; damage
-    behind them, or that they are all that arrived of a file, is then no error. `nbytes` counts
-    the whole file even so.
+    With `layers`, a number or a function that gives one for the JSON object, only the first
+    so many are read, unpacked and checked where possible; damage behind them, or that they are
+    all that arrived of a file, is then no error. `nbytes` counts the whole file even so.
 
     Every limit is checked before anything is allocated for the picture. Raises LaffError if
     the archive is missing, cut short, damaged, of an unknown version or not an archive.
@@ -324,7 +371,8 @@ def read(
     name = str(archive) if isinstance(archive, (str, Path)) else "archive"
     with _open(archive, name) as stream:
         try:
-            top = None if layers is None else _first_layers(stream, layers)
+            layers_of = layers if callable(layers) else lambda top: layers
+            top = None if layers is None else _first_layers(stream, layers_of)
             if top is None:
                 stream.seek(0)
                 top, nbytes = _whole(stream, name)
@@ -332,13 +380,56 @@ def read(
                 nbytes = stream.seek(0, io.SEEK_END)
         except OSError as error:
             raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
+    return _archive(top, nbytes, name)
+
+
+def arriving(stream, name: str = "archive") -> Iterator[Archive]:
+    """Parse and check an archive while it arrives on a binary stream: yields what there is of it
+    after every layer. Raises LaffError for what is no archive, and for one that is cut short or
+    damaged, when what is good of it has been yielded."""
+    last = None
+    kept = _Kept(stream, name)
+    for count, (text, end) in enumerate(_layer_ends(kept)):
+        if count:
+            try:
+                top = json.loads(text[:end] + b"]}")
+            except (ValueError, RecursionError):
+                break
+            last = _archive(top, len(kept.data), name)
+            yield last
+    while kept.read(_CHUNK):
+        pass
+    whole = _archive(_whole(io.BytesIO(kept.data), name)[0], len(kept.data), name)
+    if last is None or len(whole.layers) > len(last.layers):
+        yield whole
+
+
+class _Kept:
+    """A stream that keeps what was read of it."""
+
+    def __init__(self, stream, name: str):
+        self._read = getattr(stream, "read1", stream.read)
+        self._name = name
+        self.data = bytearray()
+
+    def read(self, nbytes: int) -> bytes:
+        """What is there, at most `nbytes`."""
+        data = self._read(nbytes)
+        self.data += data
+        if len(self.data) > MAX_STREAM:
+            raise LaffError(f"{self._name}: is longer than {MAX_STREAM} bytes: name a file")
+        return data
+
+
+def _archive(top, nbytes: int, name: str) -> Archive:
+    """The archive of a JSON object; LaffError if it is none."""
     if not isinstance(top, dict) or top.get("format") != FORMAT:
         raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
     version = top.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise LaffError(
             f"{name}: version {version!r} of the format is unknown here "
-            f"(this femto reads version {VERSION}): install a newer femto"
+            f"(this femto reads 1 to {VERSION}): install a newer femto"
         )
     try:
         return _checked(top, nbytes, name)
@@ -362,23 +453,40 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         raise ValueError(f"bits is {image['bits']!r}, not 8 or 16")
     tile = _integer(top["tile"], 16, MAX_TILE, "tile")
     step = top["step"]
-    if type(step) not in (int, float) or not math.isfinite(step) or not 1e-3 <= step <= 1e6:
+    least = 1e-3 if top["version"] == 1 else MIN_STEP
+    if type(step) not in (int, float) or not math.isfinite(step) or not least <= step <= 1e6:
         raise ValueError(f"step is {step!r}")
-    icc = image["icc"]
-    if not isinstance(image["source"], (str, type(None))):
+    icc, source, metadata = image.get("icc"), image.get("source"), top.get("metadata")
+    if not isinstance(source, (str, type(None))):
         raise ValueError("source is not a string")
-    if not isinstance(top["metadata"], (dict, type(None))):
+    if not isinstance(metadata, (dict, type(None))):
         raise ValueError("metadata is not an object")
     header = ImageHeader(
         width=width,
         height=height,
         mode=image["mode"],
         bits=image["bits"],
-        source=image["source"],
+        source=source,
         icc=None if icc is None else base64.b64decode(icc, validate=True),
-        metadata=top["metadata"],
+        metadata=metadata,
     )
-    head = _head(header, str(basis["name"]), str(basis["sha256"]), step, tile)
+    passes, tune = top.get("passes", PASSES[0]), top.get("tune", TUNES[0])
+    if top["version"] == 1:
+        passes, tune = 1, TUNES[0]
+    if type(passes) is not int or passes not in PASSES:
+        raise ValueError(f"passes is {passes!r}")
+    if tune not in TUNES:
+        raise ValueError(f"tune is {tune!r}")
+    head = _head(
+        header,
+        str(basis["name"]),
+        str(basis["sha256"]),
+        step,
+        passes,
+        tune,
+        tile,
+        top["version"],
+    )
     crc = _crc(head)
     if crc != top["crc"]:
         raise ValueError("the header's checksum does not match")
@@ -391,6 +499,8 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         basis_name=head["basis"]["name"],
         basis_sha256=head["basis"]["sha256"],
         step=float(step),
+        passes=passes,
+        tune=tune,
         tile=tile,
         blocks=[_unseal(s, crc, -1, t) for t, s in enumerate(top["blocks"])],
         layers=[

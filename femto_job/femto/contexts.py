@@ -9,16 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .blocks import DCT, SIZES, ZIGZAG, ZONE_OF, ZONES, Layout, list_blocks
-from .jit import inlined
+from .jit import inlined, njit
 
 SETS = 4
 """Neighbour weights differ between blocks of 8, 16 and 32 pixels, and trained ones of 8."""
 TRAINED_SET = 3
-MAGNITUDES = 28
+MAGNITUDES = 34
 """Features of a score's magnitude level."""
-ZONE_FEATURES = 22
-SIGNED = 14
+ZONE_FEATURES = 26
+SIGNED = 16
 """Features of a score's signed prediction."""
+PASSES = 3
+"""Kinds of pass, with weights of their own: the first, those that refine, the last."""
 SIGN_ZONES = 28
 """In larger blocks only the signs of these zones are predicted."""
 LARGE_SIGN_KEYS = SIGN_ZONES * 4 + SIGN_ZONES * 16
@@ -64,7 +66,8 @@ class Learned(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One zone of one block: plane, zone, size, class, place, and what its class expects."""
+    """One zone of one block: plane, zone, size, class, place, what its class expects, and whether
+    an earlier pass has been here."""
 
     p: int
     z: int
@@ -77,6 +80,7 @@ class Block(NamedTuple):
     which: int
     mean: int
     seen: int
+    refining: int
 
 
 @functools.lru_cache(maxsize=16)
@@ -119,11 +123,16 @@ class Field:
     values       int32 (values): quantised scores
     magnitudes   uint8 (values): their magnitudes, at most 255, of the mean only the unpredicted
     zones        uint16 (values): mean magnitude of the block's zone, in 1/16, in all its cells
+    colour       six bytes: the colour transform of a tile of three planes
+    passes       in how many passes it is coded: 4 or 1
+    used         int64 (passes, planes): the zones from this one on are empty
+    tune         what its quantiser is tuned for: "psnr" or "perceptual"
+    coded        how many layers it holds
     lines        four int32 arrays: border samples left, right, top, bottom of every block
     """
 
-    def __init__(self, layout: Layout):
-        self.layout = layout
+    def __init__(self, layout: Layout, passes: int = 4, tune: str = "psnr"):
+        self.layout, self.passes, self.tune = layout, passes, tune
         planes, cells = layout.planes, layout.cells
         self.values = np.zeros(layout.values, np.int32)
         self.magnitudes = np.zeros(layout.values, np.uint8)
@@ -138,6 +147,9 @@ class Field:
         self.score_steps = _score_steps(cells, layout.stride)
         self.zone_steps = _zone_steps(cells)
         self.lists: tuple[np.ndarray, ...] = ()
+        self.colour = b""
+        self.used = np.zeros((passes, planes), np.int64)
+        self.coded = 0
 
     def list_blocks(self) -> None:
         """List the blocks once the sizes are known: luma's, and chroma's if there is any."""
@@ -172,7 +184,7 @@ class Field:
 
 @inlined
 def zone_features(g, t, b):
-    """Fill g with what is known about the mean magnitude of zone z of a block (22 features, 1/16).
+    """Fill g with what is known about the mean magnitude of zone z of a block (26 features, 1/16).
 
     Levels that are not yet coded are zero.
     """
@@ -186,26 +198,49 @@ def zone_features(g, t, b):
     top = at - stride + middle
     right = at + middle * stride + r
     bottom = at + r * stride + middle
-    g[0] = zones[left]
-    g[1] = zones[top]
-    g[2] = zones[at - stride - 1]
-    g[3] = zones[at - stride + r] if before else zones[top]
-    g[4] = zones[left - r]
-    g[5] = zones[top - r * stride]
+    g[0] = zones[np.uint64(left)]
+    g[1] = zones[np.uint64(top)]
+    g[2] = zones[np.uint64(at - stride - 1)]
+    g[3] = zones[np.uint64(at - stride + r)] if before else zones[np.uint64(top)]
+    g[4] = zones[np.uint64(left - r)]
+    g[5] = zones[np.uint64(top - r * stride)]
+    # Known from an earlier pass only.
+    g[22] = zones[np.uint64(right)]
+    g[23] = zones[np.uint64(bottom)]
+    g[24] = zones[np.uint64(at + steps[z, 7])] + zones[np.uint64(at + steps[z, 8])]
+    g[25] = zones[np.uint64(bottom - middle - 1)] + zones[np.uint64(bottom - middle + r)]
     up = steps[z, 0]
     back = steps[z, 1]
     diagonal = steps[z, 2]
     down = steps[z, 7]
     on = steps[z, 8]
-    g[6] = zones[at + up]
-    g[7] = zones[at + back]
-    g[8] = zones[at + diagonal]
-    g[9] = zones[at + steps[z, 3]] + zones[at + steps[z, 4]]
-    g[10] = zones[at + steps[z, 5]] + zones[at + steps[z, 6]]
-    g[11] = zones[left + up] + zones[left + back] + zones[left + down] + zones[left + on]
-    g[12] = zones[top + up] + zones[top + back] + zones[top + down] + zones[top + on]
-    g[13] = zones[right + up] + zones[right + back] + zones[right + diagonal]
-    g[14] = zones[bottom + up] + zones[bottom + back] + zones[bottom + diagonal]
+    g[6] = zones[np.uint64(at + up)]
+    g[7] = zones[np.uint64(at + back)]
+    g[8] = zones[np.uint64(at + diagonal)]
+    g[9] = zones[np.uint64(at + steps[z, 3])] + zones[np.uint64(at + steps[z, 4])]
+    g[10] = zones[np.uint64(at + steps[z, 5])] + zones[np.uint64(at + steps[z, 6])]
+    g[11] = (
+        zones[np.uint64(left + up)]
+        + zones[np.uint64(left + back)]
+        + zones[np.uint64(left + down)]
+        + zones[np.uint64(left + on)]
+    )
+    g[12] = (
+        zones[np.uint64(top + up)]
+        + zones[np.uint64(top + back)]
+        + zones[np.uint64(top + down)]
+        + zones[np.uint64(top + on)]
+    )
+    g[13] = (
+        zones[np.uint64(right + up)]
+        + zones[np.uint64(right + back)]
+        + zones[np.uint64(right + diagonal)]
+    )
+    g[14] = (
+        zones[np.uint64(bottom + up)]
+        + zones[np.uint64(bottom + back)]
+        + zones[np.uint64(bottom + diagonal)]
+    )
     g[15] = 0
     g[16] = 0
     g[17] = 0
@@ -214,25 +249,35 @@ def zone_features(g, t, b):
         luma = at - p * 65 * cells
         far = (r - 1) * stride + r - 1
         middle_of = middle * stride + middle
-        g[15] = zones[luma] + zones[luma + far] + zones[luma + middle_of] + zones[luma + r - 1]
+        g[15] = (
+            zones[np.uint64(luma)]
+            + zones[np.uint64(luma + far)]
+            + zones[np.uint64(luma + middle_of)]
+            + zones[np.uint64(luma + r - 1)]
+        )
         luma += middle_of
-        g[16] = zones[luma + up] + zones[luma + back] + zones[luma + down] + zones[luma + on]
+        g[16] = (
+            zones[np.uint64(luma + up)]
+            + zones[np.uint64(luma + back)]
+            + zones[np.uint64(luma + down)]
+            + zones[np.uint64(luma + on)]
+        )
         if p > 1:
             chroma = at - 65 * cells
-            g[17] = zones[chroma]
+            g[17] = zones[np.uint64(chroma)]
             g[18] = (
-                zones[chroma + up]
-                + zones[chroma + back]
-                + zones[chroma + down]
-                + zones[chroma + on]
+                zones[np.uint64(chroma + up)]
+                + zones[np.uint64(chroma + back)]
+                + zones[np.uint64(chroma + down)]
+                + zones[np.uint64(chroma + on)]
             )
-    g[19] = min((np.int64(energy[plane_cell]) * mean) // (seen + 16), 65535)
+    g[19] = min((np.int64(energy[np.uint64(plane_cell)]) * mean) // (seen + 16), 65535)
     g[20] = 16
     around = (
-        np.int64(energy[plane_cell + middle * stride - 1])
-        + energy[plane_cell - stride + middle]
-        + energy[plane_cell + middle * stride + r]
-        + energy[plane_cell + r * stride + middle]
+        np.int64(energy[np.uint64(plane_cell + middle * stride - 1)])
+        + energy[np.uint64(plane_cell - stride + middle)]
+        + energy[np.uint64(plane_cell + middle * stride + r)]
+        + energy[np.uint64(plane_cell + r * stride + middle)]
     )
     g[21] = min((around * mean) // (4 * seen + 64), 65535)
 
@@ -240,7 +285,7 @@ def zone_features(g, t, b):
 @inlined
 def magnitude_features(g, t, b, i, j, k):
     """Fill g with what is known about the magnitude of score (i, j) of the zone, whose number is
-    k (28 features, 1/16)."""
+    k (34 features, 1/16)."""
     m, zones, energy, stride, cells = t.magnitudes, t.zones, t.energy, t.stride, t.cells
     steps, zone_steps = t.score_steps, t.zone_steps
     p, z, s, cell, before, plane_cell = b.p, b.z, b.s, b.cell, b.before, b.plane_cell
@@ -258,83 +303,113 @@ def magnitude_features(g, t, b, i, j, k):
     on = steps[s, k, 8]
     zone_up = zone_steps[z, 0]
     zone_back = zone_steps[z, 1]
-    if sizes[left - zone_base] == s:
+    if sizes[np.uint64(left - zone_base)] == s:
         here = at - r
-        g[0] = m[here] << 4
-        g[6] = (m[here + up] + m[here + down]) << 4
-        g[7] = (m[here + back] + m[here + on]) << 4
+        g[0] = m[np.uint64(here)] << 4
+        g[6] = (m[np.uint64(here + up)] + m[np.uint64(here + down)]) << 4
+        g[7] = (m[np.uint64(here + back)] + m[np.uint64(here + on)]) << 4
     else:
-        g[0] = zones[left]
-        g[6] = zones[left + zone_up] + zones[left + zone_steps[z, 7]]
-        g[7] = zones[left + zone_back] + zones[left + zone_steps[z, 8]]
-    if sizes[top - zone_base] == s:
+        g[0] = zones[np.uint64(left)]
+        g[6] = zones[np.uint64(left + zone_up)] + zones[np.uint64(left + zone_steps[z, 7])]
+        g[7] = zones[np.uint64(left + zone_back)] + zones[np.uint64(left + zone_steps[z, 8])]
+    if sizes[np.uint64(top - zone_base)] == s:
         here = at - r * stride
-        g[1] = m[here] << 4
-        g[8] = (m[here + up] + m[here + down]) << 4
-        g[9] = (m[here + back] + m[here + on]) << 4
+        g[1] = m[np.uint64(here)] << 4
+        g[8] = (m[np.uint64(here + up)] + m[np.uint64(here + down)]) << 4
+        g[9] = (m[np.uint64(here + back)] + m[np.uint64(here + on)]) << 4
     else:
-        g[1] = zones[top]
-        g[8] = zones[top + zone_up] + zones[top + zone_steps[z, 7]]
-        g[9] = zones[top + zone_back] + zones[top + zone_steps[z, 8]]
-    if sizes[cell - stride - 1] == s:
-        g[2] = m[at - r * stride - r] << 4
+        g[1] = zones[np.uint64(top)]
+        g[8] = zones[np.uint64(top + zone_up)] + zones[np.uint64(top + zone_steps[z, 7])]
+        g[9] = zones[np.uint64(top + zone_back)] + zones[np.uint64(top + zone_steps[z, 8])]
+    if sizes[np.uint64(cell - stride - 1)] == s:
+        g[2] = m[np.uint64(at - r * stride - r)] << 4
     else:
-        g[2] = zones[zone_base + cell - stride - 1]
+        g[2] = zones[np.uint64(zone_base + cell - stride - 1)]
     if not before:
         g[3] = g[1]
-    elif sizes[cell - stride + r] == s:
-        g[3] = m[at - r * stride + r] << 4
+    elif sizes[np.uint64(cell - stride + r)] == s:
+        g[3] = m[np.uint64(at - r * stride + r)] << 4
     else:
-        g[3] = zones[zone_base + cell - stride + r]
-    g[4] = zones[left - r]
-    g[5] = zones[top - r * stride]
-    g[10] = m[at + up] << 4
-    g[11] = m[at + back] << 4
-    g[12] = m[at + steps[s, k, 2]] << 4
-    g[13] = m[at + steps[s, k, 3]] << 4
-    g[14] = m[at + steps[s, k, 4]] << 4
-    g[15] = m[at + steps[s, k, 5]] << 4
-    g[16] = m[at + steps[s, k, 6]] << 4
-    if sizes[right - zone_base] == s:
-        g[17] = (m[at + r + up] + m[at + r + back]) << 4
+        g[3] = zones[np.uint64(zone_base + cell - stride + r)]
+    g[4] = zones[np.uint64(left - r)]
+    g[5] = zones[np.uint64(top - r * stride)]
+    g[10] = m[np.uint64(at + up)] << 4
+    g[11] = m[np.uint64(at + back)] << 4
+    g[12] = m[np.uint64(at + steps[s, k, 2])] << 4
+    g[13] = m[np.uint64(at + steps[s, k, 3])] << 4
+    g[14] = m[np.uint64(at + steps[s, k, 4])] << 4
+    g[15] = m[np.uint64(at + steps[s, k, 5])] << 4
+    g[16] = m[np.uint64(at + steps[s, k, 6])] << 4
+    if sizes[np.uint64(right - zone_base)] == s:
+        g[17] = (m[np.uint64(at + r + up)] + m[np.uint64(at + r + back)]) << 4
     else:
-        g[17] = zones[right + zone_up] + zones[right + zone_back]
-    if sizes[bottom - zone_base] == s:
+        g[17] = zones[np.uint64(right + zone_up)] + zones[np.uint64(right + zone_back)]
+    if sizes[np.uint64(bottom - zone_base)] == s:
         here = at + r * stride
-        g[18] = (m[here + up] + m[here + back]) << 4
+        g[18] = (m[np.uint64(here + up)] + m[np.uint64(here + back)]) << 4
     else:
-        g[18] = zones[bottom + zone_up] + zones[bottom + zone_back]
+        g[18] = zones[np.uint64(bottom + zone_up)] + zones[np.uint64(bottom + zone_back)]
     g[19] = 0
     g[20] = 0
     g[21] = 0
     g[22] = 0
     if p > 0:
         luma = at - p * 65 * cells
-        if luma_sizes[cell] == s:
-            g[19] = m[luma] << 4
-            g[20] = (m[luma + up] + m[luma + back] + m[luma + down] + m[luma + on]) << 4
-        else:
-            g[19] = zones[luma]
+        if luma_sizes[np.uint64(cell)] == s:
+            g[19] = m[np.uint64(luma)] << 4
             g[20] = (
-                zones[luma + zone_up]
-                + zones[luma + zone_back]
-                + zones[luma + zone_steps[z, 7]]
-                + zones[luma + zone_steps[z, 8]]
+                m[np.uint64(luma + up)]
+                + m[np.uint64(luma + back)]
+                + m[np.uint64(luma + down)]
+                + m[np.uint64(luma + on)]
+            ) << 4
+        else:
+            g[19] = zones[np.uint64(luma)]
+            g[20] = (
+                zones[np.uint64(luma + zone_up)]
+                + zones[np.uint64(luma + zone_back)]
+                + zones[np.uint64(luma + zone_steps[z, 7])]
+                + zones[np.uint64(luma + zone_steps[z, 8])]
             )
         if p > 1:
             chroma = at - 65 * cells
-            g[21] = m[chroma] << 4
-            g[22] = (m[chroma + up] + m[chroma + back] + m[chroma + down] + m[chroma + on]) << 4
+            g[21] = m[np.uint64(chroma)] << 4
+            g[22] = (
+                m[np.uint64(chroma + up)]
+                + m[np.uint64(chroma + back)]
+                + m[np.uint64(chroma + down)]
+                + m[np.uint64(chroma + on)]
+            ) << 4
     g[23] = 16
-    g[24] = min((np.int64(energy[plane_cell]) * mean) // (seen + 16), 65535)
-    g[25] = zones[left] + zones[top]
+    g[24] = min((np.int64(energy[np.uint64(plane_cell)]) * mean) // (seen + 16), 65535)
+    g[25] = zones[np.uint64(left)] + zones[np.uint64(top)]
     g[26] = 0  # the signed prediction's magnitude: set by the caller
-    g[27] = zones[zone_base + cell + zone_up] + zones[zone_base + cell + zone_back]
+    own = zone_base + cell
+    g[27] = zones[np.uint64(own + zone_up)] + zones[np.uint64(own + zone_back)]
+    # Known from an earlier pass only.
+    if b.refining:
+        g[28] = (
+            m[np.uint64(at + r)] << 4
+            if sizes[np.uint64(right - zone_base)] == s
+            else zones[np.uint64(right)]
+        )
+        g[29] = (
+            m[np.uint64(at + r * stride)] << 4
+            if sizes[np.uint64(bottom - zone_base)] == s
+            else zones[np.uint64(bottom)]
+        )
+        g[30] = (m[np.uint64(at + down)] + m[np.uint64(at + on)]) << 4
+        g[31] = zones[np.uint64(own + r * stride - 1)] + zones[np.uint64(own + r * stride + r)]
+        g[32] = zones[np.uint64(own + zone_steps[z, 7])] + zones[np.uint64(own + zone_steps[z, 8])]
+        g[33] = zones[np.uint64(own)]
+    else:
+        for e in range(28, 34):
+            g[e] = 0
 
 
 @inlined
 def signed_features(f, t, learned, b, i, j):
-    """Fill f with the signed predictors of score (i, j) of the zone (14 features, in 1/64 steps).
+    """Fill f with the signed predictors of score (i, j) of the zone (16 features, in 1/64 steps).
 
     The border lines of the block and its neighbours, projected on the component's own; the same
     component in the neighbouring blocks, if they are of the same size and class; the other
@@ -369,17 +444,17 @@ def signed_features(f, t, learned, b, i, j):
         if s == 0:
             for e in range(8):
                 w = np.int64(edges[c, z, 0, e])
-                f[0] += right_lines[before_left + e] * w
-                f[1] += left_lines[vertical + e] * w
+                f[0] += right_lines[np.uint64(before_left + e)] * w
+                f[1] += left_lines[np.uint64(vertical + e)] * w
                 w = np.int64(edges[c, z, 1, e])
-                f[2] += left_lines[after_right + e] * w
-                f[3] += right_lines[own_right + e] * w
+                f[2] += left_lines[np.uint64(after_right + e)] * w
+                f[3] += right_lines[np.uint64(own_right + e)] * w
                 w = np.int64(edges[c, z, 2, e])
-                f[4] += bottom_lines[before_top + e] * w
-                f[5] += top_lines[horizontal + e] * w
+                f[4] += bottom_lines[np.uint64(before_top + e)] * w
+                f[5] += top_lines[np.uint64(horizontal + e)] * w
                 w = np.int64(edges[c, z, 3, e])
-                f[6] += top_lines[after_bottom + e] * w
-                f[7] += bottom_lines[own_bottom + e] * w
+                f[6] += top_lines[np.uint64(after_bottom + e)] * w
+                f[7] += bottom_lines[np.uint64(own_bottom + e)] * w
             for e in range(8):
                 f[e] >>= 14
         else:
@@ -391,10 +466,10 @@ def signed_features(f, t, learned, b, i, j):
             a3 = np.int64(0)
             for e in range(n):
                 w = LINES[s, u, e]
-                a0 += right_lines[before_left + e] * w
-                a1 += left_lines[vertical + e] * w
-                a2 += left_lines[after_right + e] * w
-                a3 += right_lines[own_right + e] * w
+                a0 += right_lines[np.uint64(before_left + e)] * w
+                a1 += left_lines[np.uint64(vertical + e)] * w
+                a2 += left_lines[np.uint64(after_right + e)] * w
+                a3 += right_lines[np.uint64(own_right + e)] * w
             f[0] = (a0 * LINES[s, v, 0]) >> 24
             f[1] = (a1 * LINES[s, v, 0]) >> 24
             f[2] = (a2 * LINES[s, v, n - 1]) >> 24
@@ -405,41 +480,52 @@ def signed_features(f, t, learned, b, i, j):
             a3 = 0
             for e in range(n):
                 w = LINES[s, v, e]
-                a0 += bottom_lines[before_top + e] * w
-                a1 += top_lines[horizontal + e] * w
-                a2 += top_lines[after_bottom + e] * w
-                a3 += bottom_lines[own_bottom + e] * w
+                a0 += bottom_lines[np.uint64(before_top + e)] * w
+                a1 += top_lines[np.uint64(horizontal + e)] * w
+                a2 += top_lines[np.uint64(after_bottom + e)] * w
+                a3 += bottom_lines[np.uint64(own_bottom + e)] * w
             f[4] = (a0 * LINES[s, u, 0]) >> 24
             f[5] = (a1 * LINES[s, u, 0]) >> 24
             f[6] = (a2 * LINES[s, u, n - 1]) >> 24
             f[7] = (a3 * LINES[s, u, n - 1]) >> 24
         there = cell - 1
-        if sizes[there] == s and (p > 0 or classes[there] == c):
-            f[8] = np.int64(values[at - r]) << 6
+        if sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+            f[8] = np.int64(values[np.uint64(at - r)]) << 6
         there = cell - stride
-        if sizes[there] == s and (p > 0 or classes[there] == c):
-            f[9] = np.int64(values[at - r * stride]) << 6
+        if sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+            f[9] = np.int64(values[np.uint64(at - r * stride)]) << 6
         there = cell - stride - 1
-        if sizes[there] == s and (p > 0 or classes[there] == c):
-            f[10] = np.int64(values[at - r * stride - r]) << 6
+        if sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+            f[10] = np.int64(values[np.uint64(at - r * stride - r)]) << 6
         there = cell - stride + r
-        if before and sizes[there] == s and (p > 0 or classes[there] == c):
-            f[11] = np.int64(values[at - r * stride + r]) << 6
+        if before and sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+            f[11] = np.int64(values[np.uint64(at - r * stride + r)]) << 6
+        if b.refining:
+            there = cell + r
+            if sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+                f[14] = np.int64(values[np.uint64(at + r)]) << 6
+            there = cell + r * stride
+            if sizes[np.uint64(there)] == s and (p > 0 or classes[np.uint64(there)] == c):
+                f[15] = np.int64(values[np.uint64(at + r * stride)]) << 6
         if p > 0:
-            if luma_sizes[cell] == s and (s > 0 or classes[cell] == 0):
-                f[12] = np.int64(values[at - p * 65 * cells]) << 6
+            if luma_sizes[np.uint64(cell)] == s and (s > 0 or classes[np.uint64(cell)] == 0):
+                f[12] = np.int64(values[np.uint64(at - p * 65 * cells)]) << 6
             if p > 1:
-                f[13] = np.int64(values[at - 65 * cells]) << 6
+                f[13] = np.int64(values[np.uint64(at - 65 * cells)]) << 6
     else:
         middle = r >> 1
-        f[8] = np.int64(means[plane_cell + middle * stride - 1]) << s
-        f[9] = np.int64(means[plane_cell - stride + middle]) << s
-        f[10] = np.int64(means[plane_cell - stride - 1]) << s
-        f[11] = np.int64(means[plane_cell - stride + r]) << s if before else f[9]
+        f[8] = np.int64(means[np.uint64(plane_cell + middle * stride - 1)]) << s
+        f[9] = np.int64(means[np.uint64(plane_cell - stride + middle)]) << s
+        f[10] = np.int64(means[np.uint64(plane_cell - stride - 1)]) << s
+        f[11] = np.int64(means[np.uint64(plane_cell - stride + r)]) << s if before else f[9]
         if p > 0:
-            f[12] = np.int64(means[plane_cell - p * cells]) << s
+            f[12] = np.int64(means[np.uint64(plane_cell - p * cells)]) << s
             if p > 1:
-                f[13] = np.int64(means[plane_cell - cells]) << s
+                f[13] = np.int64(means[np.uint64(plane_cell - cells)]) << s
+        if b.refining:
+            f[0] = np.int64(means[np.uint64(plane_cell)]) << s
+            f[14] = np.int64(means[np.uint64(plane_cell + middle * stride + r)]) << s
+            f[15] = np.int64(means[np.uint64(plane_cell + r * stride + middle)]) << s
 
 
 @inlined
@@ -482,13 +568,14 @@ def draw_lines(value, t, learned, b, i, j):
 
 
 @inlined
-def close_zone(total, t, b):
-    """Record a zone's sum of magnitudes in all cells of its block."""
+def close_zone(total, before, t, b):
+    """Record a zone's sum of magnitudes, which was `before`, in all cells of its block."""
     s, cell, plane_cell, zone_base, stride = b.s, b.cell, b.plane_cell, b.zone_base, t.stride
     zones, energy, totals = t.zones, t.energy, t.totals
     r = 1 << s
     mean = min((total << 4) >> (2 * s), 65535)
-    totals[plane_cell] = min(totals[plane_cell] + min(total, 1 << 20), 1 << 26)
+    grown = totals[plane_cell] + min(total, 1 << 20) - min(before, 1 << 20)
+    totals[plane_cell] = min(max(grown, 0), 1 << 26)
     spread = (np.int64(totals[plane_cell]) << 4) >> (2 * s)
     for i in range(r):
         for j in range(r):
@@ -509,17 +596,36 @@ def sign_key(c, classes, z, s, sub):
 
 
 @inlined
-def block_at(t, learned, listed, index, p, z):
+def block_at(t, learned, listed, index, p, z, refining):
     """The Block of zone z of plane p of a list's block number `index`."""
     cell = np.int64(listed[index, 0])
     s = np.int64(listed[index, 1])
-    before = listed[index, 2] != 0
+    before = refining > 0 or listed[index, 2] != 0
     c = np.int64(t.classes[cell]) if p == 0 and s == 0 else np.int64(0)
     which = TRAINED_SET if c > 0 else s
     row = c if s == 0 else len(learned.edges) - 1 + s
     kind = min(p, 1)
     mean = np.int64(learned.expect[row, kind, z])
-    seen = np.int64(learned.foreseen[row, kind, z])
-    return Block(
-        p, z, s, c, cell, before, p * t.cells + cell, (p * 65 + z) * t.cells, which, mean, seen
-    )
+    seen = np.int64(learned.foreseen[min(refining, 1), row, kind, z])
+    plane_cell, zone_base = p * t.cells + cell, (p * 65 + z) * t.cells
+    return Block(p, z, s, c, cell, before, plane_cell, zone_base, which, mean, seen, refining)
+
+
+@njit
+def _double(a, most):
+    for i in range(len(a)):
+        if a[i] != 0:
+            a[i] = min(np.int64(a[i]) * 2, most)
+
+
+def double_precision(field: Field) -> None:
+    """Count everything in steps of half the size, before a pass that refines it."""
+    _double(field.values, 1 << 30)
+    _double(field.magnitudes, 255)
+    _double(field.zones, 65535)
+    for line in field.lines:
+        _double(line, 1 << 30)
+    _double(field.means, 1 << 30)
+    _double(field.energy, 1 << 30)
+    _double(field.total, 1 << 26)
+    field.silence[:] = 0

@@ -13,6 +13,9 @@ So a score means the same everywhere, and with all layers the map is the 8 x 8 D
 picture but for its rounding. Which SVD basis and which size the encoder found best for a place,
 the picture's visual words, are arrays of their own.
 
+The same goes for colour: an archive's tiles have each its own axes, whose scores are turned to
+those of one frame.
+
 This module knows of the codec's internals what `codec.decode_scores` returns, the lattice of
 `blocks`, and the zones that end each layer, and nothing of how strings are coded.
 """
@@ -23,10 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import codec
-from .blocks import CELL, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
+from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
+from .container import PASSES, VERSION
 from .errors import LaffError
 from .jit import njit
-from .kstrings import LAYER_ENDS
 from .model import CLASSES
 from .tiles import tile_grid
 
@@ -239,10 +242,10 @@ def _spread(scores, sizes, rows, columns, stride, cells, origin, last, zigzag, s
                             out[y + i, x + j, p, k] = total
 
 
-def place_tile(coded, field, last: int, scores, classes, sizes) -> None:
+def place_tile(coded, field, colour, last: int, scores, classes, sizes) -> None:
     """Put a tile into the arrays of `Features`, which are filled in place.
 
-    Parameters: `coded` DCT scores on the tile's lattice and its `field`, as from
+    Parameters: `coded` DCT scores on the tile's lattice, its `field` and `colour`, as from
     `codec.decode_scores`; `last`, zones from this one on are empty.
     """
     layout = field.layout
@@ -259,6 +262,9 @@ def place_tile(coded, field, last: int, scores, classes, sizes) -> None:
         _SPLIT,
         scores,
     )
+    if colour is not None:
+        turn = (colour @ GREY_AXES.T).astype(np.float32)  # from the tile's planes to the frame's
+        scores[:] = np.einsum("yxpk,pq->yxqk", scores, turn)
     top, left = divmod(layout.origin, layout.stride)
     inside = np.s_[top : top + layout.rows, left : left + layout.columns]
     classes[:] = field.classes.reshape(-1, layout.stride)[inside]
@@ -266,18 +272,25 @@ def place_tile(coded, field, last: int, scores, classes, sizes) -> None:
         sizes[:, :, kind] = field.sizes[kind].reshape(-1, layout.stride)[inside]
 
 
-def layers_of(components: int) -> int:
-    """How many layers hold the first so many components; LaffError if there are none such."""
+def check_components(components: int) -> None:
+    """LaffError if a cell cannot have so many components."""
     if (
         isinstance(components, bool)
         or not isinstance(components, (int, np.integer))
         or not 1 <= components <= ZONES
     ):
         raise LaffError(f"{components!r} components are not possible: choose 1 to {ZONES}")
-    return int(np.searchsorted(LAYER_ENDS, components)) + 1
 
 
-def features(archive, *, components: int = COMPONENTS, threads: int = 1) -> Features:
+def layers_of(components: int, version: int = VERSION, passes: int = PASSES[0]) -> int:
+    """How many layers of an archive hold the first so many components."""
+    check_components(components)
+    return int(np.searchsorted(codec.zone_ends(version, passes), components)) + 1
+
+
+def features(
+    archive, *, components: int = COMPONENTS, layers: int | None = None, threads: int = 1
+) -> Features:
     """Features of a picture from the first layers of its archive; no pixels are decoded.
 
     Parameters
@@ -286,16 +299,26 @@ def features(archive, *, components: int = COMPONENTS, threads: int = 1) -> Feat
         An archive, gzip-ed or plain text. It is unpacked and checked as far as it is needed, so
         a file of which just that much arrived will do.
     components : 1 to 64
-        How many DCT components a cell gets, along the JPEG zigzag. Layers hold the components
-        before 1, 3, 6, 10, 15, 21, 36 and 64, and only whole layers can be read: these numbers
-        cost what they give. What an archive was truncated by is zero.
+        How many DCT components a cell gets, along the JPEG zigzag. The first layers hold the
+        components before 1, 3, 10 and 64, and only whole layers can be read: these numbers cost
+        what they give. What an archive was truncated by is zero.
+    layers : int
+        Read so many layers, where these are more than the components need. The first layers say
+        all scores coarsely; each run of further layers halves the step that they are known to.
     threads : int
         How many tiles are read at a time.
 
     Returns `Features`. Raises LaffError if the archive cannot be used.
     """
-    layers = layers_of(components)
-    parsed = codec.parse(archive, layers=layers)
+    check_components(components)
+    wanted = layers or 0
+    parsed = codec.parse(
+        archive,
+        layers=lambda top: max(
+            wanted, layers_of(components, top["version"], top.get("passes", PASSES[0]))
+        ),
+    )
+    layers = max(wanted, layers_of(components, parsed.version, parsed.passes))
     header = parsed.header
     if parsed.tile % CELL:
         raise LaffError(
@@ -307,13 +330,14 @@ def features(archive, *, components: int = COMPONENTS, threads: int = 1) -> Feat
     scores = np.empty((rows, columns, header.channels, components), np.float32)
     classes = np.empty((rows, columns), np.uint8)
     sizes = np.empty((rows, columns, kinds), np.uint8)
-    last = LAYER_ENDS[min(layers, len(parsed.layers)) - 1] if parsed.layers else 0
+    ends = codec.zone_ends(parsed.version, parsed.passes)
+    last = ends[min(layers, len(parsed.layers), len(ends)) - 1] if parsed.layers else 0
 
     def fill(tile) -> None:
-        coded, field = codec.decode_scores(parsed, tile.index, layers=layers)
+        coded, field, colour = codec.decode_scores(parsed, tile.index, layers=layers)
         y, x = tile.y // CELL, tile.x // CELL
         window = np.s_[y : y + field.layout.rows, x : x + field.layout.columns]
-        place_tile(coded, field, last, scores[window], classes[window], sizes[window])
+        place_tile(coded, field, colour, last, scores[window], classes[window], sizes[window])
 
     tiles = tile_grid(header.height, header.width, parsed.tile)
     if threads > 1 and len(tiles) > 1:

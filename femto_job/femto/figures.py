@@ -133,6 +133,33 @@ def draw_tiles(axis, tiles: np.ndarray, *, columns: int = 8):
     axis.set_axis_off()
 
 
+def draw_layers(axis, layers: list[anatomy.Layer], lengths: list[int], other: int = 0):
+    """Draw the lengths of an archive's layers as bars in their order, each pass in a tone of its
+    own, and before them that of all `other` characters, if it is given."""
+    steps = list(dict.fromkeys(layer.step for layer in layers))
+    tones = plt.get_cmap("Blues")(np.linspace(0.4, 0.9, len(steps)))
+    offset = 1 if other else 0
+    names = ["header,\nblocks"] * offset
+    if other:
+        axis.bar_label(axis.bar([0], [other], color="0.7"), fmt="{:,.0f}", fontsize=9)
+    for step, tone in zip(steps, tones, strict=True):
+        places = [n for n, layer in enumerate(layers) if layer.step == step]
+        bars = axis.bar(
+            [n + offset for n in places],
+            [lengths[n] for n in places],
+            color=tone,
+            label=f"in steps of {step}",
+        )
+        axis.bar_label(bars, fmt="{:,.0f}", fontsize=9)
+    for _, first, stop in layers:
+        names.append(f"{first}" if stop == first + 1 else f"{first}–{stop - 1}")
+    axis.set_xticks(range(len(names)), names)
+    axis.set(xlabel="components", ylabel="characters")
+    axis.margins(x=0.02, y=0.12)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="upper left")
+
+
 # Other codecs, to compare with
 
 

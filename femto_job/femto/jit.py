@@ -19,9 +19,11 @@ import numba
 
 def _fingerprint() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(importlib.resources.files(__package__).iterdir(), key=lambda s: s.name):
-        if source.name.endswith(".py"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    package = importlib.resources.files(__package__)
+    for folder in (package, package / "version1"):
+        for source in sorted(folder.iterdir(), key=lambda s: s.name):
+            if source.name.endswith(".py"):
+                digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -84,7 +86,13 @@ def njit(function):
     return _compiled(function)
 
 
+def in_place(function):
+    """As `njit`, for functions that make no arrays: they leave out the counting of references,
+    which takes half of the coder's time. Numba refuses what would need it."""
+    return _compiled(function, _nrt=False)
+
+
 def inlined(function):
-    """As `njit`, for the small parts of the innermost loops: always merged into their callers,
-    which takes a quarter off the coder's time."""
-    return _compiled(function, forceinline=True)
+    """As `in_place`, for the small parts of the innermost loops: always merged into their
+    callers."""
+    return _compiled(function, forceinline=True, _nrt=False)

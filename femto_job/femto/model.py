@@ -1,13 +1,12 @@
 """The coder's model: which contexts there are and where each lies in the adaptive state.
 
-See `entropy` for slots, weights and maps, and `kstrings` for what the contexts mean.
+See `entropy` for slots and weights, and `kstrings` for what the contexts mean.
 """
 
 import numpy as np
 
 from . import entropy
 from .blocks import SIZES, ZIGZAG, ZONES
-from .entropy import APM_BINS
 
 PLANES = 3
 CLASSES = 32
@@ -43,8 +42,12 @@ LEVEL = np.concatenate(
 ).astype(np.int16)
 """Quantisers of the contexts: 24 levels of magnitudes in 1/256, then 16 of sums in 1/16."""
 
-STEPS = 8
-"""Kinds of decision about a magnitude: > 0, > 1, > 2, > 3, > 4…5, > 6…8, > 9…12, > 13…19."""
+STEPS = 10
+"""Kinds of decision about a magnitude. In the first pass: > 0, > 1, > 2, > 3, > 4…5, > 6…8,
+> 9…12, > 13…19. In later ones: whether a zero stays one, in the last pass and before."""
+ZERO_LAST, ZERO = 8, 9
+DIGITS = 8
+"""Magnitudes below this have statistics of their own for their next digit."""
 KINDS = PLANES * STEPS
 _CONTEXTS = [
     GROUPS * 16,
@@ -59,20 +62,16 @@ _CONTEXTS = [
 INPUTS = len(_CONTEXTS)
 _SIGN_CONTEXTS = [GROUPS * 24, 24 * 9 * 3, GROUPS * 9, GROUPS * 9, GROUPS * 27, 24 * 9 * 3]
 SIGN_INPUTS = len(_SIGN_CONTEXTS)
-_ZONE_CONTEXTS = [
-    SIZES * ZONES * LEVELS,
-    ZONES * 64,
-    SIZES * LEVELS * 16 * 8,
-    SIZES * 8 * 12 * 16,
-    ZONES * LEVELS,
-]
-ZONE_INPUTS = len(_ZONE_CONTEXTS)
+FLAG_LEVELS = 5
+"""Of what is expected of a zone that is flagged."""
+MEAN_LEVELS = 48
+"""Of where a mean is predicted in the interval that is known of it."""
 CLASS_INPUTS = 3
 SPLIT_INPUTS = 3
 
 
-def _layout() -> tuple[dict[str, int], int, int, int]:
-    """Offsets of every part of the state, and the numbers of slots, weights and maps."""
+def _layout() -> tuple[dict[str, int], int, int]:
+    """Offsets of every part of the state, and the numbers of slots and weights."""
     at, total = {}, 0
 
     def add(name: str, size: int) -> None:
@@ -84,9 +83,10 @@ def _layout() -> tuple[dict[str, int], int, int, int]:
         add(f"context{i}", size * KINDS)
     for i, size in enumerate(_SIGN_CONTEXTS):
         add(f"sign{i}", size * PLANES)
-    for i, size in enumerate(_ZONE_CONTEXTS):
-        add(f"zone{i}", size * PLANES)
+    add("flag", 2 * PLANES * ZONES * FLAG_LEVELS * 4)
     add("golomb", 2 * 64)
+    add("mean", PLANES * SIZES * MEAN_LEVELS)
+    add("digit", 2 * PLANES * GROUPS * DIGITS)
     for i in range(CLASS_INPUTS):
         add(f"class{i}", CLASSES * (CLASSES + 1))
     for i in range(SPLIT_INPUTS):
@@ -96,31 +96,19 @@ def _layout() -> tuple[dict[str, int], int, int, int]:
     add("weights_group", KINDS * GROUPS * (INPUTS + 1))
     add("weights_sign_level", PLANES * LEVELS * (SIGN_INPUTS + 1))
     add("weights_sign_group", PLANES * GROUPS * (SIGN_INPUTS + 1))
-    add("weights_zone_level", PLANES * LEVELS * (ZONE_INPUTS + 1))
-    add("weights_zone", PLANES * ZONES * (ZONE_INPUTS + 1))
     add("weights_class", 2 * CLASSES * (CLASS_INPUTS + 1))
     add("weights_split", 4 * (SPLIT_INPUTS + 1))
-    weights = total - slots
-    add("apm_level", KINDS * LEVELS * APM_BINS)
-    add("apm_group", KINDS * GROUPS * APM_BINS)
-    add("apm_sign_level", PLANES * 24 * APM_BINS)
-    add("apm_sign_group", PLANES * GROUPS * APM_BINS)
-    add("apm_zone_level", PLANES * LEVELS * APM_BINS)
-    add("apm_zone", PLANES * ZONES * APM_BINS)
-    add("apm_class", 2 * CLASSES * APM_BINS)
-    add("apm_split", 4 * APM_BINS)
-    return at, slots, weights, (total - slots - weights) // APM_BINS
+    return at, slots, total - slots
 
 
-_AT, SLOTS, WEIGHTS, APMS = _layout()
+_AT, SLOTS, WEIGHTS = _layout()
 (
-    C0, C1, C2, C3, C4, C5, C6, C7, S0, S1, S2, S3, S4, S5, Z0, Z1, Z2, Z3, Z4, GOLOMB, K0, K1,
-    K2, P0, P1, P2, W_LEVEL, W_GROUP, W_SIGN_LEVEL, W_SIGN_GROUP, W_ZONE_LEVEL, W_ZONE, W_CLASS,
-    W_SPLIT, A_LEVEL, A_GROUP, A_SIGN_LEVEL, A_SIGN_GROUP, A_ZONE_LEVEL, A_ZONE, A_CLASS,
-    A_SPLIT,
+    C0, C1, C2, C3, C4, C5, C6, C7, S0, S1, S2, S3, S4, S5, FLAG, GOLOMB, MEAN, DIGIT,
+    K0, K1, K2, P0, P1, P2, W_LEVEL, W_GROUP, W_SIGN_LEVEL, W_SIGN_GROUP,
+    W_CLASS, W_SPLIT,
 ) = _AT.values()  # fmt: skip
 
 
 def fresh_state() -> np.ndarray:
     """The model before it has seen anything."""
-    return entropy.fresh_state(SLOTS, WEIGHTS, 0.25, APMS)
+    return entropy.fresh_state(SLOTS, WEIGHTS, 0.25)

@@ -14,18 +14,19 @@ of the small block when sizes are compared.
 import numpy as np
 
 from .blocks import (
-    _COLOUR,
     DCT,
-    DCT_T,
     ZIGZAG,
     ZONE_OF,
     Layout,
+    choose_colour,
+    colour_matrices,
     load_superblock,
     store_block,
     transform_superblock,
+    transpose,
 )
 from .classes import BITS, EIGHTH, EXPECTED, QUARTER, TRADE, ZERO_LEVEL, block_cost
-from .jit import njit
+from .jit import in_place, njit
 from .kstrings import rotate
 
 _MAGNITUDE_ENDS = [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8, 2.5, 3.5, 5, 8, 16]
@@ -33,6 +34,8 @@ _AROUND_ENDS = [0.08, 0.13, 0.2, 0.3, 0.42, 0.6, 0.9, 1.4, 2.2, 4]
 MAGNITUDE_BINS, AROUND_BINS = len(_MAGNITUDE_ENDS) + 1, len(_AROUND_ENDS) + 1
 TERMS = MAGNITUDE_BINS * AROUND_BINS + 1
 """Entries of a cost table: the combinations, and a constant."""
+MARGIN = np.float32(1.15)
+"""How much better a class must look than the DCT: the best of many estimates is too good."""
 _FINENESS = 32
 """Entries of the lookup tables per step."""
 _LOOKUP = 1024
@@ -40,7 +43,7 @@ MAGNITUDE_BIN = np.searchsorted(_MAGNITUDE_ENDS, np.arange(_LOOKUP) / _FINENESS)
 AROUND_BIN = np.searchsorted(_AROUND_ENDS, np.arange(_LOOKUP) / _FINENESS).astype(np.int16)
 
 
-@njit
+@in_place
 def _bins(transformed, y0, x0, n, inverse_step, capped, wide, out):
     """Number of the table entry of every score of the block at (y0, x0), into out[:n, :n]."""
     for u in range(n):
@@ -65,7 +68,7 @@ def _bins(transformed, y0, x0, n, inverse_step, capped, wide, out):
             out[u, v] = i * AROUND_BINS + j
 
 
-@njit
+@in_place
 def _block_estimate(transformed, y0, x0, n, inverse_step, capped, wide, bins, table):
     _bins(transformed, y0, x0, n, inverse_step, capped, wide, bins)
     cost = table[TERMS - 1]
@@ -83,7 +86,6 @@ def _analyse(
     middle,
     inverse_step,
     dct,
-    dct_t,
     colour,
     zone_of,
     zigzag,
@@ -91,6 +93,7 @@ def _analyse(
     forward,
     levels,
     prices,
+    margin,
     shift,
     bits,
     expected,
@@ -114,7 +117,8 @@ def _analyse(
     """
     _height, _width, channels = pixels.shape
     x = np.empty((channels, 32, 32), np.float32)
-    half = np.empty((32, 32), np.float32)
+    across = np.empty((32, 32), np.float32)
+    room = np.empty((2, 32, 32), np.float32)
     transformed = np.empty((channels, 3, 32, 32), np.float32)
     capped = np.zeros((34, 34), np.float32)
     wide = np.zeros((34, 32), np.float32)
@@ -130,11 +134,10 @@ def _analyse(
             load_superblock(pixels, sy * 8, sx * 8, middle, colour, x)
             corner = origin + sy * stride + sx
             for p in range(channels):
+                transpose(x[p], across)
                 for s in range(3):
                     if forced < 0 or forced == s:
-                        transform_superblock(
-                            x[p], 8 << s, dct[s], dct_t[s], half, transformed[p, s]
-                        )
+                        transform_superblock(across, 8 << s, dct[s], room, transformed[p, s])
             for kind in range(min(channels, 2)):
                 first, last = (0, 1) if kind == 0 else (1, channels)
                 for i in range(16):
@@ -206,6 +209,8 @@ def _analyse(
                                             trade,
                                         )
                                     cost += trade * (prices[c] - prices[0])
+                                    if c > 0:
+                                        cost *= margin
                                     if cost < best_cost:
                                         best_cost = cost
                                         chosen[i] = c
@@ -317,36 +322,42 @@ def analyse(
     basis,
     field,
     *,
+    classes: bool = True,
     size: int = -1,
     counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose the blocks of a tile and compute their scores.
 
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16; `step` in grey levels; `bits` 8 or
-    16; `basis` a Basis; `field` a fresh Field, whose sizes and classes are set. For training,
-    `size` forces all blocks to one size and `counts` receives the terms of every block.
+    16; `basis` a Basis; `field` a fresh Field, whose sizes and classes are set; `classes`, whether
+    to look for classes, which takes most of the time. For training, `size` forces all blocks to
+    one size and `counts` receives the terms of every block.
     Returns the scores, float32 on the lattice, those of trained classes rotated.
     """
     layout: Layout = field.layout
     pixels = np.ascontiguousarray(pixels).reshape(layout.height, layout.width, layout.planes)
     scores = np.zeros(layout.values, np.float32)
+    colour = np.eye(3, dtype=np.float32)
+    if layout.planes == 3:
+        field.colour = choose_colour(pixels)
+        colour = colour_matrices(field.colour)[0]
     if counts is None:
         counts = np.zeros((2, 0, TERMS), np.float32)
-    shift = ZERO_LEVEL - round(4 * float(np.log2(step)))
+    shift = ZERO_LEVEL - round(4 * float(np.log2(step * 255 / (2**bits - 1))))
     _analyse(
         pixels,
         size,
         np.float32(1 << (bits - 1)),
         np.float32(1 / step),
         DCT,
-        DCT_T,
-        _COLOUR,
+        colour,
         ZONE_OF,
         ZIGZAG,
         basis.size_costs,
-        basis.forward,
+        basis.forward if classes else basis.forward[:1],
         basis.levels,
         basis.prices,
+        MARGIN,
         shift,
         BITS,
         EXPECTED,

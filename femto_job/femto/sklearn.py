@@ -7,7 +7,7 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from .errors import LaffError
-from .feature_map import COMPONENTS, check_grid, features, layers_of, vector_names
+from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
 
 
 class LaffFeatures(TransformerMixin, BaseEstimator):
@@ -89,7 +89,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         return found.vector(self.grid, colour=self.colour)
 
     def _check(self):
-        layers_of(self.components)
+        check_components(self.components)
         check_grid(self.grid)
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error is {self.on_error!r}: choose 'raise' or 'nan'")

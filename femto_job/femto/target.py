@@ -1,7 +1,10 @@
 """From what the user asks for (a quality, a ratio, a PSNR) to the quantiser step."""
 
 import math
+from itertools import pairwise
 
+from .blocks import GREY_SCALE
+from .container import MIN_STEP
 from .errors import LaffError
 
 DEFAULT_QUALITY = 75
@@ -12,18 +15,19 @@ PSNR_TOLERANCE = 0.05
 MAX_ROUNDS = 14
 
 
-def quality_to_step(quality: float, bits: int = 8) -> float:
+def quality_to_step(quality: float, bits: int = 8, channels: int = 3) -> float:
     """Quantiser step in grey levels of a `bits`-bit picture for a quality of 1 to 100.
 
-    Quality 100 is one step per 8-bit grey level, 75 about 16, 1 is 256. The curve is steeper at
-    the top, so that equal differences in quality look about equal. A 16-bit picture uses the
-    same share of its range.
+    Of RGB pictures quality 100 is one step per 8-bit grey level, 75 about 16, 1 is 256. The curve
+    is steeper at the top, so that equal differences in quality look about equal. A 16-bit picture
+    uses the same share of its range. A grey picture (`channels` 1) gets the error that it would
+    have as an RGB picture.
 
     Raises LaffError outside 1 to 100.
     """
     if not 1 <= quality <= 100:
         raise LaffError(f"quality {quality} is not possible: choose 1 (smallest) to 100 (best)")
-    step = 2.0 ** (8.0 * ((100 - quality) / 99) ** 0.5)
+    step = 2.0 ** (8.0 * ((100 - quality) / 99) ** 0.5) / (GREY_SCALE if channels == 1 else 1)
     return _rounded(step * (2**bits - 1) / 255)
 
 
@@ -50,8 +54,9 @@ class StepSearch:
     single pixel never) ends with the nearest step there is.
 
     Parameters: exactly one of `quality` (1 to 100), `ratio` (raw bytes over archive bytes, more
-    than 1) and `psnr` (dB, 10 to 120), none for quality 75; `bits` 8 or 16; `raw_nbytes` of the
-    picture's samples; `samples`, their number. Raises LaffError for impossible values.
+    than 1) and `psnr` (dB, 10 to 120), none for quality 75; `bits` 8 or 16; `channels` 1 or 3;
+    `raw_nbytes` of the picture's samples; `samples`, their number. Raises LaffError for impossible
+    values.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class StepSearch:
         ratio: float | None = None,
         psnr: float | None = None,
         bits: int,
+        channels: int,
         raw_nbytes: int,
         samples: int,
     ):
@@ -76,19 +82,20 @@ class StepSearch:
         if not given:
             quality = DEFAULT_QUALITY
         self.quality, self.ratio, self.psnr = quality, ratio, psnr
-        self.bits, self.raw_nbytes, self.samples = bits, raw_nbytes, samples
+        self.bits, self.channels = bits, channels
+        self.raw_nbytes, self.samples = raw_nbytes, samples
         scale = (2**bits - 1) / 255
-        self.finest, self.coarsest = _rounded(0.05), _rounded(512 * scale)
+        self.finest, self.coarsest = _rounded(MIN_STEP), _rounded(512 * scale)
 
     def first(self) -> float:
         """The step of the first round."""
         if self.quality is not None:
-            return quality_to_step(self.quality, self.bits)
+            return quality_to_step(self.quality, self.bits, self.channels)
         if self.psnr is not None:
             # At high rates the error is step²/12 per sample; at low rates less than that.
             peak = 2**self.bits - 1
             return self._clip(math.sqrt(12.0) * peak * 10 ** (-self.psnr / 20))
-        return quality_to_step(DEFAULT_QUALITY, self.bits)
+        return quality_to_step(DEFAULT_QUALITY, self.bits, self.channels)
 
     def _clip(self, step: float) -> float:
         return _rounded(min(max(step, self.finest), self.coarsest))
@@ -115,17 +122,18 @@ class StepSearch:
         rounds = sorted((math.log(e[0]), self._miss(e)) for e in history)
         if min(abs(m) for _, m in rounds) <= 1 or len(rounds) >= MAX_ROUNDS:
             return None
-        fine = [r for r in rounds if r[1] < 0]
-        coarse = [r for r in rounds if r[1] > 0]
-        if fine and coarse:
-            (a, miss_a), (b, miss_b) = fine[-1], coarse[0]
+        # Where the number of passes changes, a coarser step can be a little better: only
+        # neighbours bracket the target.
+        brackets = [pair for pair in pairwise(rounds) if pair[0][1] < 0 < pair[1][1]]
+        if brackets:
+            (a, miss_a), (b, miss_b) = brackets[0]
             if b - a < 1e-5:
                 return None
             # Regula falsi, kept off the ends so that a bent curve cannot stall it.
             share = min(max(miss_a / (miss_a - miss_b), 0.1), 0.9)
             return self._clip(math.exp(a + share * (b - a)))
         # No bracket yet: follow the usual slopes (6 dB, or about half the bytes, per doubling).
-        log_step, miss = rounds[-1] if fine else rounds[0]
+        log_step, miss = rounds[-1] if rounds[-1][1] < 0 else rounds[0]
         if self.psnr is not None:
             move = -miss * PSNR_TOLERANCE / 5.0 * math.log(2)
         else:

@@ -7,6 +7,7 @@ Stages, each on what those before it have learned:
 3. *Weights*: how the magnitudes and signs around a score predict it (least squares, non-negative
    for magnitudes).
 4. *State*: the adaptive models are run over the pictures once; what they have learned ships.
+5. *Restoration*: the decoder's filter, least squares on the errors that are left.
 
 Deterministic for given pictures, in a given order, and a seed.
 """
@@ -16,30 +17,30 @@ import sys
 import numpy as np
 from scipy.optimize import linear_sum_assignment, nnls
 
-from . import bases, classes, kstrings, model, partition
-from .blocks import DCT, ZIGZAG, ZONES, Layout, dct_matrix
-from .contexts import (
-    LARGE_SIGN_KEYS,
-    MAGNITUDES,
-    SETS,
-    SIGNED,
-    ZONE_FEATURES,
-    Field,
-    block_at,
-    close_zone,
-    draw_lines,
-    magnitude_features,
-    sign_key,
-    signed_features,
-    zone_features,
+from . import bases, classes, kstrings, model, partition, restore
+from .blocks import (
+    DCT,
+    ZIGZAG,
+    ZONES,
+    Layout,
+    choose_colour,
+    colour_matrices,
+    dct_matrix,
+    inverse,
 )
+from .contexts import SIGNED, Field
+from .equations import new_equations
 from .jit import njit
-from .kstrings import ZONE_THRESHOLD
-from .model import GROUP, GROUPS, PLANES
 
-STEPS = (9.0, 15.0, 24.0, 38.0, 12.0, 20.0, 30.0)
-"""Quantiser steps at which the training pictures are coded, in turn."""
+STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
+"""Quantiser steps at which the training pictures are coded, in turn. Their number has no divisor in
+common with that of the block sizes, which take turns too."""
+TURNS = 4
+"""Every picture is learned from in so many positions: as it is, turned by a quarter and by a half,
+and mirrored at the diagonal."""
 MEAN_SCALE = 1024
+PLANS = (1, 4)
+"""In how many passes every picture is learned from."""
 
 
 def report(line: str) -> None:
@@ -54,8 +55,9 @@ def _small_blocks(pictures: list[np.ndarray]) -> np.ndarray:
     """Luma DCT scores 1 … 63 (zigzag) of every 8 x 8 block, float32 (n, 63)."""
     out = []
     for picture in pictures:
-        luma = picture.astype(np.float64).reshape(*picture.shape[:2], -1)
-        luma = luma.sum(axis=2) / np.sqrt(luma.shape[2])
+        luma = picture.astype(np.float64)
+        if picture.ndim == 3:
+            luma = luma @ colour_matrices(choose_colour(picture))[0][0]
         rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
         x = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3)
         scores = dct_matrix(8) @ x.reshape(-1, 8, 8) @ dct_matrix(8).T
@@ -138,156 +140,79 @@ def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, lim
     return components, levels, prices.astype(np.float32)
 
 
+def _turned(picture: np.ndarray, turn: int) -> np.ndarray:
+    """The picture in one of TURNS positions."""
+    flipped = picture.swapaxes(0, 1) if turn % 2 else picture
+    views = (flipped, flipped[:, ::-1], flipped[::-1, ::-1], flipped)
+    return np.ascontiguousarray(views[turn])
+
+
+def off_grid(picture: np.ndarray) -> np.ndarray:
+    """The picture without its first rows and columns, so that block edges lie in the middle of
+    those of 8 x 8 pixels that a JPEG has left, if it ever was one: edges that happen to coincide
+    with ours teach what no other picture has."""
+    height, width = ((n - 4) // 8 * 8 for n in picture.shape[:2])
+    return picture[4 : 4 + height, 4 : 4 + width]
+
+
+def lessons(pictures: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+    """What there is to learn from: pictures in all positions, every time with another step."""
+    return [
+        (_turned(picture, turn), STEPS[(i + 3 * turn) % len(STEPS)])
+        for turn in range(TURNS)
+        for i, picture in enumerate(pictures)
+    ]
+
+
 # --- weights ---------------------------------------------------------------------------------
 
 
 @njit
-def _accumulate(x, n, target, weight, gram, moment):
-    for i in range(n):
-        if x[i] != 0:
-            y = x[i] * weight
-            moment[i] += y * target
-            for j in range(n):
-                gram[i, j] += y * x[j]
+def _sum_magnitudes(values, listed, classes, p, stride, cells, count, total, number):
+    for index in range(len(listed)):
+        cell, s = np.int64(listed[index, 0]), np.int64(listed[index, 1])
+        r = 1 << s
+        row = count - 1 + s
+        if s == 0:
+            row = np.int64(classes[cell]) if p == 0 else np.int64(0)
+        for z in range(ZONES):
+            in_zone = np.int64(0)
+            for sub in range(r * r):
+                if z + sub > 0:
+                    at = (p * 65 + z) * cells + cell + (sub >> s) * stride + (sub & (r - 1))
+                    in_zone += abs(values[at])
+            total[row, min(p, 1), z] += min(in_zone, 64 * r * r)
+            number[row, min(p, 1), z] += r * r
 
 
-@njit
-def _gather(
-    coded,
-    t,
-    learned,
-    used,
-    zone_gram,
-    zone_moment,
-    gram,
-    moment,
-    sign_gram,
-    sign_moment,
-    mean_sum,
-    mean_count,
-):
-    """Walk a tile whose values are `coded` as the coder does, with the fresh field t, and add
-    every prediction to the normal equations."""
-    stride, classes = t.stride, len(learned.edges)
-    g = np.zeros(32, np.int64)
-    f = np.zeros(SIGNED, np.int64)
-    x = np.zeros(32, np.float64)
-    for z in range(64):
-        for p in range(t.planes):
-            listed = t.luma_list if p == 0 else t.chroma_list
-            for index in range(len(listed)):
-                b = block_at(t, learned, listed, index, p, z)
-                cell, s, plane_cell = b.cell, b.s, b.plane_cell
-                r = 1 << s
-                inside = r * r
-                total = np.int64(0)
-                for sub in range(inside):
-                    if z + sub > 0:
-                        total += abs(
-                            coded[b.zone_base + cell + (sub >> s) * stride + (sub & (r - 1))]
-                        )
-                row = b.c if s == 0 else classes - 1 + s
-                mean_sum[row, min(p, 1), z] += min(total, 64 * inside)
-                mean_count[row, min(p, 1), z] += inside
-                if z >= used[p]:
-                    continue
-                if z > 0:
-                    zone_features(g, t, b)
-                    estimate = np.int64(0)
-                    for e in range(ZONE_FEATURES):
-                        x[e] = g[e] / 16
-                        estimate += g[e] * learned.zone_weights[p, b.which, z, e]
-                    mu = max(estimate / 65536, 0.0) + 0.02
-                    _accumulate(
-                        x,
-                        ZONE_FEATURES,
-                        min(total / inside, 64.0),
-                        1 / (mu + mu * mu / 2),
-                        zone_gram[p, b.which, z],
-                        zone_moment[p, b.which, z],
-                    )
-                    if ((estimate << (2 * s)) >> 8) < ZONE_THRESHOLD and total == 0:
-                        continue
-                in_zone = np.int64(0)
-                for sub in range(inside):
-                    i = sub >> s
-                    j = sub & (r - 1)
-                    k = z * inside + sub
-                    at = b.zone_base + cell + i * stride + j
-                    dc = k == 0
-                    value = np.int64(coded[at])
-                    prediction = np.int64(0)
-                    key = sign_key(b.c, classes, z, s, sub)
-                    if key >= 0:
-                        signed_features(f, t, learned, b, i, j)
-                        for e in range(SIGNED):
-                            prediction += f[e] * learned.sign_weights[p, key, e]
-                            x[e] = f[e] / 64
-                        prediction >>= 12
-                        _accumulate(x, SIGNED, value, 1.0, sign_gram[p, key], sign_moment[p, key])
-                    offset = (prediction + 32) >> 6 if dc else np.int64(0)
-                    magnitude_features(g, t, b, i, j, k)
-                    if not dc:
-                        g[26] = min(abs(prediction), 1 << 20) >> 2
-                    q = GROUP[s, k]
-                    estimate = np.int64(0)
-                    for e in range(MAGNITUDES):
-                        x[e] = g[e] / 16
-                        estimate += g[e] * learned.weights[p, b.which, q, e]
-                    mu = max(estimate / 65536, 0.0) + 0.03
-                    size = min(abs(value - offset), 64)
-                    _accumulate(
-                        x,
-                        MAGNITUDES,
-                        size,
-                        1 / (mu + mu * mu / 2),
-                        gram[p, b.which, q],
-                        moment[p, b.which, q],
-                    )
-                    t.magnitudes[at] = min(abs(value - offset), 255)
-                    t.values[at] = value
-                    if dc:
-                        for y in range(r):
-                            for e in range(r):
-                                t.means[plane_cell + y * stride + e] = (value << 6) >> s
-                    else:
-                        in_zone += abs(value)
-                    if value != 0 and key >= 0:
-                        draw_lines(value, t, learned, b, i, j)
-                if in_zone > 0:
-                    close_zone(in_zone, t, b)
-
-
-class _Equations:
-    """Normal equations of all predictors, and the sums behind a basis's means."""
+class _Means:
+    """Mean magnitudes of every class and zone."""
 
     def __init__(self, count: int):
-        keys = count * ZONES + LARGE_SIGN_KEYS
-        self.zone = (
-            np.zeros((PLANES, SETS, ZONES, ZONE_FEATURES, ZONE_FEATURES)),
-            np.zeros((PLANES, SETS, ZONES, ZONE_FEATURES)),
-        )
-        self.size = (
-            np.zeros((PLANES, SETS, GROUPS, MAGNITUDES, MAGNITUDES)),
-            np.zeros((PLANES, SETS, GROUPS, MAGNITUDES)),
-        )
-        self.sign = (np.zeros((PLANES, keys, SIGNED, SIGNED)), np.zeros((PLANES, keys, SIGNED)))
-        self.means = (np.zeros((count + 2, 2, ZONES)), np.zeros((count + 2, 2, ZONES)))
+        self.total, self.number = (np.zeros((count + 2, 2, ZONES)) for _ in range(2))
 
-    def add(self, coded: Field, used: np.ndarray, basis) -> None:
-        """Add the predictions of a coded tile."""
-        field = Field(coded.layout)
-        field.sizes, field.classes, field.lists = coded.sizes, coded.classes, coded.lists
-        _gather(
-            coded.values,
-            field.tile(),
-            basis.learned,
-            used,
-            *self.zone,
-            *self.size,
-            *self.sign,
-            *self.means,
-        )
+    def add(self, field: Field, basis) -> None:
+        """Add a coded tile."""
+        layout = field.layout
+        for p in range(layout.planes):
+            _sum_magnitudes(
+                field.values,
+                field.lists[min(p, 1)],
+                field.classes,
+                p,
+                layout.stride,
+                layout.cells,
+                basis.classes,
+                self.total,
+                self.number,
+            )
+
+    def solve(self) -> np.ndarray:
+        """int32 (classes + 2, 2, 64), in 1/1024. A class that saw little looks like all
+        together."""
+        common = (self.total.sum(0) + 0.01) / (self.number.sum(0) + 1)
+        means = (self.total + 1000 * common) / (self.number + 1000)
+        return np.clip(np.rint(means * MEAN_SCALE), 1, 65535).astype(np.int32)
 
 
 def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
@@ -299,67 +224,76 @@ def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
     return np.rint(np.minimum(solution, 7.9) * 4096).astype(np.int32)
 
 
-def _solve(equations: _Equations, basis, enough: float = 500.0) -> None:
-    """Replace the basis's weights and means by what the equations say.
+def _solve(equations, basis, enough: float = 500.0) -> None:
+    """Replace the basis's weights by what the equations say.
 
     Rows that saw little borrow from the other planes and sets.
     """
-    for (grams, moments), out, constant in (
-        (equations.zone, basis.zone_weights, 20),
-        (equations.size, basis.weights, 23),
+    for all_grams, all_moments, all_out, constant in (
+        (equations.zone_gram, equations.zone_moment, basis.zone_weights, 20),
+        (equations.gram, equations.moment, basis.weights, 23),
     ):
-        for p, s, k in np.ndindex(*out.shape[:3]):
-            gram, moment = grams[p, s, k], moments[p, s, k]
-            if gram[constant, constant] < enough:
-                gram, moment = grams[:, s, k].sum(0), moments[:, s, k].sum(0)
-            if gram[constant, constant] < enough:
-                gram, moment = grams[:, :, k].sum((0, 1)), moments[:, :, k].sum((0, 1))
-            if gram[constant, constant] >= enough:
-                out[p, s, k] = _non_negative(gram, moment)
-    grams, moments = equations.sign
-    for index in np.ndindex(*grams.shape[:2]):
+        for grams, moments, out in zip(all_grams, all_moments, all_out, strict=True):
+            for p, s, k in np.ndindex(*out.shape[:3]):
+                gram, moment = grams[p, s, k], moments[p, s, k]
+                if gram[constant, constant] < enough:
+                    gram, moment = grams[:, s, k].sum(0), moments[:, s, k].sum(0)
+                if gram[constant, constant] < enough:
+                    gram, moment = grams[:, :, k].sum((0, 1)), moments[:, :, k].sum((0, 1))
+                if gram[constant, constant] >= enough:
+                    out[p, s, k] = _non_negative(gram, moment)
+    grams, moments = equations.sign_gram, equations.sign_moment
+    for index in np.ndindex(*grams.shape[:3]):
         gram = grams[index] + np.eye(SIGNED) * (5 + 1e-3 * np.trace(grams[index]) / SIGNED)
         weights = np.linalg.solve(gram, moments[index])
         basis.sign_weights[index] = np.rint(np.clip(weights, -7.9, 7.9) * 4096)
-    total, count = equations.means
-    # A class that saw little looks like all classes together.
-    common = (total.sum(0) + 0.01) / (count.sum(0) + 1)
-    means = (total + 1000 * common) / (count + 1000)
-    basis.means = np.clip(np.rint(means * MEAN_SCALE), 1, 65535).astype(np.int32)
-    basis.__post_init__()
 
 
 def code(
-    picture: np.ndarray, step: float, basis, *, state=None, size: int = -1, counts=None, spent=None
+    picture: np.ndarray,
+    step: float,
+    basis,
+    *,
+    passes: int = 4,
+    state=None,
+    size: int = -1,
+    counts=None,
+    spent=None,
+    equations=None,
 ):
-    """Code a training picture as one tile; returns (field, used zones, bytes)."""
+    """Code a training picture as one tile; returns (field, bytes)."""
     planes = 1 if picture.ndim == 2 else 3
-    field = Field(Layout(*picture.shape[:2], planes))
+    field = Field(Layout(*picture.shape[:2], planes), passes)
     scores = partition.analyse(picture, step, 8, basis, field, size=size, counts=counts)
-    used, block_string, layers = kstrings.code_field(
-        scores, step, basis, field, basis.state.copy() if state is None else state, spent
-    )
-    return field, used, len(block_string) + sum(map(len, layers))
+    state = basis.state.copy() if state is None else state
+    block_string, layers = kstrings.code_field(scores, step, basis, field, state, spent, equations)
+    return field, len(block_string) + sum(map(len, layers))
 
 
 def train_weights(work, basis, size_of=lambda i: -1) -> None:
     """Fit neighbour weights and means of `basis`, in place, to `work`, pairs of picture and step;
     `size_of(i)` forces the block size of picture i."""
-    equations = _Equations(basis.classes)
+    equations, means = new_equations(basis.classes), _Means(basis.classes)
     for i, (picture, step) in enumerate(work):
-        field, used, _ = code(picture, step, basis, size=size_of(i))
-        equations.add(field, used, basis)
+        for passes in PLANS:
+            field, _ = code(
+                picture, step, basis, passes=passes, size=size_of(i), equations=equations
+            )
+        means.add(field, basis)
     _solve(equations, basis)
+    basis.means = means.solve()
+    basis.__post_init__()
 
 
-def train_state(work, basis, size_of=lambda i: -1, trust: int = 30) -> int:
+def train_state(work, basis, size_of=lambda i: -1, trust: int = 20) -> int:
     """Run the coder over `work` and keep its state in `basis`; returns the bytes it took.
 
     Counts are cut to `trust`, so that a new picture can still change what was learned.
     """
     state, nbytes = model.fresh_state(), 0
     for i, (picture, step) in enumerate(work):
-        nbytes += code(picture, step, basis, state=state, size=size_of(i))[2]
+        for passes in PLANS:
+            nbytes += code(picture, step, basis, passes=passes, state=state, size=size_of(i))[1]
     slots = state[: model.SLOTS]
     state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, trust)
     basis.state = state
@@ -375,7 +309,7 @@ def train_size_costs(work, basis) -> None:
             layout = Layout(*picture.shape[:2], 1 if picture.ndim == 2 else 3)
             counts = np.zeros((2, layout.rows * layout.columns, partition.TERMS), np.float32)
             spent = np.zeros((2, layout.rows * layout.columns), np.float32)
-            field, _, _ = code(picture, step, basis, size=size, counts=counts, spent=spent)
+            field, _ = code(picture, step, basis, size=size, counts=counts, spent=spent)
             for kind in range(2 if layout.planes == 3 else 1):
                 n = len(field.lists[kind])
                 x, y = counts[kind, :n].astype(np.float64), spent[kind, :n].astype(np.float64)
@@ -388,32 +322,55 @@ def train_size_costs(work, basis) -> None:
             basis.size_costs[index] = np.linalg.solve(gram[index] + ridge, moment[index])
 
 
+def train_restoration(work, basis) -> None:
+    """Fit the filter of `basis`, in place, to the errors left in the pictures of `work`. Steps
+    are spread evenly on a logarithmic scale, by the golden ratio."""
+
+    def samples():
+        for i, (picture, _) in enumerate(work):
+            step = 4.5 * (95 / 4.5) ** (i * 0.6180339887 % 1)
+            field, _ = code(picture, step, basis)
+            planes = inverse(kstrings.dequantise(field, step, basis), field.sizes, field.layout)
+            step = kstrings.step_of(field, step)
+            pixels = picture.reshape(*picture.shape[:2], -1).astype(np.float32) - 128
+            if len(planes) == 3:
+                pixels = pixels @ colour_matrices(field.colour)[0].T
+            original = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+            yield original, planes, field.sizes, field.layout, [step] * len(planes)
+
+    basis.restoration = restore.train(samples())
+
+
 def train(pictures: list[np.ndarray], *, name: str, count: int = 31, seed: int = 1):
     """Learn a basis from pictures, uint8 (h, w) or (h, w, 3), in the given order.
 
     Parameters: `name` of the basis; `count` of trained classes besides the DCT, 0 to 31; `seed`.
     Returns a Basis, not yet saved.
     """
-    work = [(picture, STEPS[i % len(STEPS)]) for i, picture in enumerate(pictures)]
+    pictures = [off_grid(picture) for picture in pictures if min(picture.shape[:2]) >= 40]
+    work = lessons(pictures)
     basis = bases.untrained()
     if count:
         basis.components, basis.levels, basis.prices = train_classes(pictures, count, seed)
         basis.means = np.concatenate([np.repeat(basis.means[:1], count, axis=0), basis.means])
-        small = np.repeat(basis.sign_weights[:, :ZONES], count, axis=1)
+        small = np.repeat(basis.sign_weights[:, :, :ZONES], count, axis=2)
         basis.sign_weights = np.ascontiguousarray(
-            np.concatenate([small, basis.sign_weights], axis=1)
+            np.concatenate([small, basis.sign_weights], axis=2)
         )
         basis.__post_init__()
-    some = work[::4]
+    some = work[::8]
     cycle = lambda i: i % 3  # noqa: E731
     train_weights(some, basis, cycle)
     report("first weights, from blocks of one size a picture")
     report(f"first state: {train_state(some, basis, cycle)} bytes")
-    train_size_costs(work[2::8], basis)
+    train_size_costs(work[4::16], basis)
     report("size costs")
-    for part in (work[1::3], work):
-        train_weights(work[::2], basis)
+    for part in (work[1::6], work):
+        train_weights(work[::4], basis)
         report("weights")
         report(f"state: {train_state(part, basis)} bytes")
+    # The filter's equations are turned and mirrored by themselves.
+    train_restoration(work[: len(pictures)], basis)
+    report("restoration")
     basis.name = name
     return basis

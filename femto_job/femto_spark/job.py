@@ -48,6 +48,8 @@ class Options:
     target: dict = field(default_factory=dict)
     gray: bool = False
     basis: str = "photo"
+    effort: str = "full"
+    tune: str = "psnr"
     recursive: bool = False
     overwrite: bool = False
     report: bool = True
@@ -152,15 +154,18 @@ class Job:
         except LaffError as error:
             raise JobError(str(error)) from None
         target = options.target or {"quality": DEFAULT_QUALITY}
+        plan = {"effort": options.effort, "tune": options.tune}
         wanted = {
             "target": {k: float(v) for k, v in target.items()},
             "gray": options.gray,
             "basis": basis_sha256,
+            **plan,
         }
         self.settings = tasks.Settings(
             input=str(options.input.resolve()),
             output=str(options.output.resolve()),
             target=options.target,
+            plan=plan,
             gray=options.gray,
             basis=options.basis,
             basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
@@ -473,6 +478,7 @@ class Job:
         search = codec.StepSearch(
             **target,
             bits=picture.bits,
+            channels=picture.channels,
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
         )
@@ -501,7 +507,7 @@ class Job:
                 icc=results[0]["icc"],
                 **picture.embedded,
             )
-            data = codec.assemble(header, step=step, basis=basis, tiles=tiles)
+            data = codec.assemble(header, step=step, basis=basis, **self.settings.plan, tiles=tiles)
             history.append((step, len(data), sum(tile.sse for tile in tiles)))
             if search.best(history) == len(history) - 1:
                 kept = (step, tiles, data, header.icc)

@@ -164,9 +164,10 @@ def render(options, outcome, rows: list[dict]) -> str:
     asked = (
         ", ".join(f"{k} {v:g}" for k, v in options.target.items()) or f"quality {DEFAULT_QUALITY}"
     )
-    note = f"{asked}, basis {html.escape(printable(Path(options.basis).name))}" + (
-        ", as grey pictures" if options.gray else ""
-    )
+    note = f"{asked}, basis {html.escape(printable(Path(options.basis).name))}"
+    note += ", effort fast" if options.effort == "fast" else ""
+    note += ", tuned for the eye" if options.tune == "perceptual" else ""
+    note += ", as grey pictures" if options.gray else ""
     if outcome.count("done"):
         note += (
             f"; {outcome.coded_pixels / 1e6:.1f} Mpixel in {seconds_text(outcome.seconds)} "

@@ -108,7 +108,7 @@ class _Settings:
         self.components = _number(options, "components", feature_map.COMPONENTS)
         self.grid = _number(options, "grid", 4)
         self.per_partition = _number(options, "filesperpartition", 64)
-        feature_map.layers_of(self.components)
+        feature_map.check_components(self.components)
         feature_map.check_grid(self.grid)
         if self.per_partition < 1:
             raise LaffError("filesPerPartition must be at least 1")

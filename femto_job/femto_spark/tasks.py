@@ -27,15 +27,16 @@ _sandbox = Sandbox()
 class Settings:
     """What every task of a job has to know.
 
-    `target` is quality, ratio or psnr as a keyword of femto.encode; `basis_file` the name under
-    which Spark ships a basis that does not come with femto; `token` a file in the output folder
-    whose content is `run`, by which an executor knows that it sees the same folders as the
-    driver; `fingerprint` what resuming compares.
+    `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
+    `basis_file` the name under which Spark ships a basis that does not come with femto; `token` a
+    file in the output folder whose content is `run`, by which an executor knows that it sees the
+    same folders as the driver; `fingerprint` what resuming compares.
     """
 
     input: str
     output: str
     target: dict
+    plan: dict
     gray: bool
     basis: str
     basis_file: str | None
@@ -207,7 +208,12 @@ def _compress(settings: Settings, item: Item) -> dict:
         page = read_page(settings, picture, item.payload)
         pixels, icc = page.read(), page.icc
     data = codec.encode(
-        pixels, **settings.target, basis=settings.local_basis(), icc=icc, **picture.embedded
+        pixels,
+        **settings.target,
+        **settings.plan,
+        basis=settings.local_basis(),
+        icc=icc,
+        **picture.embedded,
     )
     facts: dict = {}
     if settings.measure:
@@ -323,6 +329,7 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
                     step=chunk.step,
                     bits=picture.bits,
                     basis=settings.local_basis(),
+                    **settings.plan,
                 )
                 coded.append((tile.index, encoded))
                 done.add(pixels.shape[0] * pixels.shape[1])
@@ -358,7 +365,11 @@ def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
             tile.width, tile.height, "L" if pixels.ndim == 2 else "RGB", picture.bits
         )
         alone = codec.assemble(
-            header, step=chunk.step, basis=settings.local_basis(), tiles=[encoded]
+            header,
+            step=chunk.step,
+            basis=settings.local_basis(),
+            **settings.plan,
+            tiles=[encoded],
         )
         decoded = codec.decode_tile(settings.parsed(alone), 0)
         fidelity.add_tile(pixels, decoded)

@@ -1,6 +1,6 @@
 """Make the golden archives of the current format version, once, when a version is new.
 
-    python3 tests/conformance/make_golden.py
+    python3 tests/conformance/make_golden.py [FOLDER]
 
 Archives that are there stay as they are: they are what older versions wrote.
 """
@@ -19,6 +19,8 @@ import femto  # noqa: E402
 from femto import codec, pictures  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
+KEPT = ("quality", "ratio", "psnr", "effort", "tune")
+"""Options that are needed to make the same strings again."""
 
 
 def crop(name: str, y: int, x: int, height: int, width: int) -> np.ndarray:
@@ -34,13 +36,21 @@ def sources() -> dict[str, tuple[np.ndarray, dict]]:
     y, x = np.mgrid[0:70, 0:90]
     waves = 32768 + 30000 * np.sin(x / 9) * np.cos(y / 13)
     deep = np.stack([waves, waves.T[: waves.shape[0] // 2].mean() + 0 * waves, 65535 - waves], 2)
+    grey = 128 + 0.6 * (x - 20) + 20 * np.sin(0.3 * y)
+    cast = np.where(x < 45, 3, -2)  # in one direction of colour: one plane of chroma is empty
+    near_grey = np.rint(np.dstack([grey + cast, grey, grey - cast])).astype(np.uint8)
     return {
         "photo-q75": (photo, {"quality": 75, "source": "photo.png"}),
         "photo-q20": (photo, {"quality": 20}),
         "photo-q98": (photo[:40, :50], {"quality": 98}),
+        "photo-fast": (photo, {"quality": 75, "effort": "fast"}),
+        "photo-perceptual": (photo, {"quality": 75, "tune": "perceptual"}),
         "photo-ratio": (photo, {"ratio": 20}),
         "xray-q60": (xray, {"quality": 60}),
+        "xray-q80": (xray, {"quality": 80}),
         "xray-psnr": (xray, {"psnr": 36}),
+        "near-grey": (near_grey, {}),
+        "near-grey-fast": (near_grey, {"effort": "fast", "tune": "perceptual"}),
         "deep-q80": (deep.astype(np.uint16), {"quality": 80}),
         "deep-grey": (waves.astype(np.uint16), {"quality": 95, "icc": b"not a real profile"}),
         "pixel": (np.array([[[200, 30, 90]]], np.uint8), {}),
@@ -58,10 +68,10 @@ def strings_hash(archive: bytes) -> str:
     return digest.hexdigest()
 
 
-def main() -> None:
+def main(folder: Path = GOLDEN) -> None:
     """Write what is missing, and the manifest."""
-    GOLDEN.mkdir(exist_ok=True)
-    manifest_path = GOLDEN / "manifest.json"
+    folder.mkdir(exist_ok=True)
+    manifest_path = folder / "manifest.json"
     manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
     for name, (image, options) in sources().items():
         name = f"v{codec.container.VERSION}-{name}"
@@ -69,10 +79,10 @@ def main() -> None:
             continue
         archive = femto.encode(image, **options)
         decoded = femto.decode(archive)
-        (GOLDEN / f"{name}.laff.gz").write_bytes(archive)
+        (folder / f"{name}.laff.gz").write_bytes(archive)
         for suffix, pixels in (("source", image), ("decoded", decoded)):
             pictures.write_picture(
-                GOLDEN / f"{name}.{suffix}.png",
+                folder / f"{name}.{suffix}.png",
                 pixels,
                 width=pixels.shape[1],
                 height=pixels.shape[0],
@@ -80,7 +90,7 @@ def main() -> None:
                 bits=8 * pixels.itemsize,
             )
         manifest[name] = {
-            "options": {k: v for k, v in options.items() if k in ("quality", "ratio", "psnr")},
+            "options": {k: v for k, v in options.items() if k in KEPT},
             "strings": strings_hash(archive),
             "pixels": hashlib.sha256(decoded.astype(">u2").tobytes()).hexdigest(),
         }
@@ -88,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:2]))

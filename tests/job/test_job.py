@@ -69,6 +69,24 @@ def test_archives_are_those_of_femto_encode(run):
     assert row["raw_bytes"] == grey.size
 
 
+def test_effort_and_tune(run):
+    """They reach pictures that one task codes and such as many share, and a change of them codes
+    again."""
+    small, wide = picture(30, 40, 1), picture(24, 2 * 1024 + 100, 4)
+    save(run.input / "small.png", small)
+    save(run.input / "wide.png", wide)
+    for chosen in ({"effort": "fast"}, {"tune": "perceptual"}):
+        outcome = run(cut_above=0.01, **chosen)
+        assert set(statuses(outcome).values()) == {"done"}
+        made = archives(run.output)
+        assert made["small.laff.gz"] == femto.encode(small, source="small.png", **chosen)
+        assert made["wide.laff.gz"] == femto.encode(wide, source="wide.png", **chosen)
+        row = next(r for r in outcome.rows if r["picture"] == "wide.png")
+        error = femto.decode(made["wide.laff.gz"]).astype(float) - wide
+        assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+    assert set(statuses(run(cut_above=0.01, **chosen)).values()) == {"skipped"}
+
+
 @pytest.mark.parametrize("target", [{"quality": 40}, {"ratio": 14}, {"psnr": 33}])
 @pytest.mark.parametrize("reader", ["workers", "driver"])
 def test_a_large_picture_is_shared_and_gives_the_same_bytes(run, target, reader, monkeypatch):

@@ -82,7 +82,7 @@ def test_no_output_is_kept_in_git(name):
 
 
 @pytest.mark.parametrize(
-    "name, figures", [("color_image_compression", 11), ("grayscale_compression", 10)]
+    "name, figures", [("color_image_compression", 12), ("grayscale_compression", 11)]
 )
 def test_compression(execute, tmp_path, name, figures):
     done = execute(name)
@@ -108,7 +108,7 @@ slider.value = 0.2
 print("CHANGED", screen.value != whole)
 """
     done = execute("progressive", moved)
-    assert len(done.figures) == 2
+    assert len(done.figures) == 3
     size = int(re.search(r"ALL (\d+)", done.text)[1])
     assert f"MOVED {size:,} of {size:,} bytes" in done.text
     assert "CHANGED True" in done.text

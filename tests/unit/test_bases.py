@@ -56,7 +56,7 @@ def test_an_archive_finds_its_basis_beside_it(photo, tmp_path):
     (tmp_path / "out" / "basis").mkdir()
     (tmp_path / "elsewhere" / "other.basis").rename(tmp_path / "out" / "basis" / "other.basis")
     assert np.abs(femto.decode(path).astype(int) - image).max() < 20
-    assert femto.info(path)["basis"] == {"name": "other", "sha256": other.sha256}
+    assert femto.info(path)["basis"] == {"name": "other", "sha256": other.sha256[:16]}
 
 
 def save_other(photo, folder):

@@ -516,3 +516,34 @@ def test_peak_memory_is_that_of_a_process_of_its_own(tmp_path):
     assert 20e6 < found < ballast.nbytes
     with pytest.raises(ValueError, match="decode of 0 x 0: "):
         memory.measure("decode", 0, tmp_path / "no archive", tmp_path / "small.npy")
+
+
+def test_variants_are_femto_with_an_option_and_cached_apart():
+    codecs = [adapters.get_codec(name) for name in ("femto", *adapters.VARIANTS)]
+    assert len({codec.key() for codec in codecs}) == 3
+    assert adapters.femto_options("femto-fast") == {"effort": "fast"}
+    assert adapters.femto_options("femto-perceptual") == {"tune": "perceptual"}
+
+
+def test_headline_names_pictures_larger_than_avif():
+    def rows(codec, name, scale):
+        return [
+            {"codec": codec, "picture": name, "quality": q, "bpp": rate, "psnr_rgb": q}
+            for rate, q in curve(scale)
+        ]
+
+    kinds = {"channels": 3, "bits": 8, "width": 64, "height": 48}
+    stored = {
+        "folder": "some",
+        "pictures": [{"name": "a.png", **kinds}, {"name": "b.png", **kinds}],
+        "codecs": dict.fromkeys(("femto", "jpeg420", "avif444")),
+        "rows": [
+            *rows("femto", "a.png", 1.1),
+            *rows("femto", "b.png", 0.9),
+            *(row for c in ("jpeg420", "avif444") for n in "ab" for row in rows(c, f"{n}.png", 1)),
+        ],
+    }
+    told = report.headline(stored, 8)
+    assert "- a.png: up to +10.0 %, +10.0 % on the whole" in told
+    assert "- b.png" not in told
+    assert "| femto | jpeg420 | PSNR-RGB | +0.0 |" in told or "| -0.0 |" in told

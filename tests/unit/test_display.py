@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import femto
-from femto import anatomy, display
+from femto import anatomy, blocks, display
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,13 @@ def test_blocks_cover_the_picture_once(archive, picture):
         anatomy.block_map(archive, plane=3)
 
 
-def test_all_components_are_the_decoded_picture(archive):
+def test_all_components_are_the_decoded_picture(archive, picture):
     assert np.array_equal(anatomy.decode_components(archive, 64), femto.decode(archive))
-    # A layer is a run of components.
-    first = anatomy.decode_components(archive, 1)
-    assert np.array_equal(first, femto.decode(archive, layers=1))
-    assert not np.array_equal(first, femto.decode(archive))
+    errors = [
+        np.mean((anatomy.decode_components(archive, n).astype(float) - picture) ** 2)
+        for n in (0, 1, 10, 64)
+    ]
+    assert errors == sorted(errors, reverse=True)
 
 
 def test_score_maps_say_where_there_is_something(archive):
@@ -54,6 +55,22 @@ def test_score_maps_say_where_there_is_something(archive):
     assert edge.any()
     with pytest.raises(ValueError, match="components 0 to 63"):
         anatomy.score_map(archive, 64)
+
+
+def test_layers_are_passes_over_all_components(archive, picture):
+    layers = anatomy.layers(archive)
+    assert len(layers) == femto.info(archive)["layers"]
+    scores = anatomy.score_map(archive, 1)
+    for n, (step, first, stop) in enumerate(layers, 1):
+        part = femto.truncate(archive, layers=n)
+        assert anatomy.layers(part) == layers[:n]
+        assert first == (layers[n - 2].stop % 64 if n > 1 else 0)
+        if stop == 64:
+            known = step * anatomy.score_map(part, 1)
+            assert np.abs(known - scores).max() < step
+    assert [layer.step for layer in layers if layer.stop == 64] == [8, 4, 2, 1]
+    fast = femto.encode(picture, effort="fast")
+    assert {layer.step for layer in anatomy.layers(fast)} == {1}
 
 
 def test_bases_are_orthonormal_and_class_0_is_the_cosine_basis():
@@ -65,10 +82,13 @@ def test_bases_are_orthonormal_and_class_0_is_the_cosine_basis():
     assert np.allclose(bases[0, 1], np.cos((2 * x + 1) * np.pi / 16) / np.sqrt(32), atol=1e-6)
 
 
-def test_colour_planes_are_a_rotation(picture):
+def test_colour_planes_are_a_basis_in_which_the_first_holds_most(picture):
     planes = anatomy.colour_planes(picture)
     assert planes.shape == (3, 100, 140)
-    assert np.allclose((planes**2).sum(), ((picture.astype(float) - 128) ** 2).sum())
+    back = blocks.colour_matrices(blocks.choose_colour(picture))[1]
+    assert np.allclose(np.einsum("pyx,pc->yxc", planes, back), picture - 128.0, atol=1e-3)
+    energy = ((planes - planes.mean((1, 2), keepdims=True)) ** 2).mean((1, 2))
+    assert energy[0] > 10 * energy[1:].max()
 
 
 def test_patches_are_the_whole_blocks_row_by_row():

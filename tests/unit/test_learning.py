@@ -21,9 +21,9 @@ def image():
 
 
 def test_features_from_pixels_are_those_of_the_archive(image):
-    archive = femto.encode(image, psnr=62)
+    archive = femto.encode(image, psnr=64)
     found = learning.same_features(image, femto.info(archive)["step"], 64)
-    expected = femto.features(archive, components=64).vector()
+    expected = femto.features(archive, components=64, layers=13).vector()
     words = np.array([n.startswith(("class", "size")) for n in vector_names(64)])
     assert (found == expected)[words].all()
     assert np.abs(found - expected)[~words].max() < 0.2
@@ -31,7 +31,7 @@ def test_features_from_pixels_are_those_of_the_archive(image):
 
 def test_plain_features_are_the_energies_of_the_map(image):
     found = learning.plain_features(image, 64)
-    expected = femto.features(femto.encode(image, psnr=62), components=64).vector()
+    expected = femto.features(femto.encode(image, psnr=64), components=64, layers=13).vector()
     assert len(found) == 16 * 65
     assert np.abs(found - expected[: len(found)]).max() < 0.2
 

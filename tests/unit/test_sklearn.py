@@ -53,11 +53,11 @@ def test_its_checks_that_need_no_data(name):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Twelve archives, paths: smooth ones (0) and rough ones (1)."""
+    """24 archives, paths: smooth ones (0) and rough ones (1)."""
     folder = tmp_path_factory.mktemp("archives")
     random = np.random.default_rng(3)
     paths, labels = [], []
-    for i in range(12):
+    for i in range(24):
         y, x = np.mgrid[:40, :48]
         noise = random.normal(0, 30 if i % 2 else 2, y.shape)
         image = np.clip(128 + 50 * np.sin(x / 9 + i) + noise, 0, 255).astype(np.uint8)

@@ -8,7 +8,7 @@ from femto import __main__ as command
 from femto import bases, classes, pictures, training
 
 
-def picture(seed: int, shape=(96, 128, 3)) -> np.ndarray:
+def picture(seed: int, shape=(192, 256, 3)) -> np.ndarray:
     """Stripes in a direction of the seed's own, with noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     for seed in range(8):
         image = picture(seed)
         pictures.write_picture(
-            folder / f"{seed}.png", image, width=128, height=96, mode="RGB", bits=8
+            folder / f"{seed}.png", image, width=256, height=192, mode="RGB", bits=8
         )
     (folder / "broken.png").write_bytes(b"not a picture")
     (folder / "notes.txt").write_text("not a picture either")
@@ -38,7 +38,7 @@ def trained(folder):
 
 
 def test_a_trained_basis_works_and_suits_its_pictures(trained):
-    image = picture(3, (128, 128, 3))
+    image = picture(3, (160, 160, 3))
     own = femto.encode(image, psnr=36, basis=str(trained))
     shipped = femto.encode(image, psnr=36)
     trained.with_name("a.laff.gz").write_bytes(own)
@@ -47,6 +47,15 @@ def test_a_trained_basis_works_and_suits_its_pictures(trained):
     assert 10 * np.log10(255**2 / error) == pytest.approx(36, abs=0.1)
     assert femto.info(own)["basis"]["name"] == "stripes"
     assert len(own) < len(shipped)
+
+
+def test_pictures_are_cut_off_the_grid_of_jpeg():
+    """Block edges that a JPEG left at multiples of 8 lie in the middle of ours."""
+    y, x = np.mgrid[0:203, 0:301]
+    cut = training.off_grid(((y // 8 + x // 8) % 2).astype(np.uint8))
+    assert cut.shape == (192, 296)
+    assert (np.diff(cut[0].astype(int)).nonzero()[0] % 8 == 3).all()
+    assert (np.diff(cut[::-1, 0].astype(int)).nonzero()[0] % 8 == 3).all()
 
 
 def test_the_same_pictures_give_the_same_basis(folder, trained):
