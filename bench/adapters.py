@@ -148,7 +148,7 @@ class Femto(Codec):
     def decode(self, data):
         import femto
 
-        return femto.decode(data)
+        return femto.decode(data, basis=femto_options(self.name).get("basis"))
 
 
 def femto_options(name):
@@ -221,6 +221,9 @@ def get_codec(name):
         return _MAKERS[name]()
     if VARIANTS.get(name, name).partition(":")[0] == "femto":
         qualities = (30, 40, 50, 60, 70, 80, 88, 94)
-        return Femto(name, qualities, 75, femto_version(), "gzip archive")
+        version = femto_version()
+        if basis := femto_options(name).get("basis"):
+            version += f", {basis}: {hashlib.sha256(Path(basis).read_bytes()).hexdigest()[:16]}"
+        return Femto(name, qualities, 75, version, "gzip archive")
     known = ", ".join((*VARIANTS, *_MAKERS))
     raise ValueError(f"unknown codec {name}: use femto[:option=value,…], {known}")

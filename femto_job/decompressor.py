@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not one_file and target.exists() and not target.is_dir():
         parser.error(f"-o {options.output} is not a folder; name one for several archives")
 
+    if options.basis is not None and not Path(options.basis).is_file():
+        parser.error(f"--basis {options.basis}: there is no such file; name a .basis file")
     tasks, failed = plan(options, target, one_file)
     return 1 if run(tasks, options) + failed else 0
 
@@ -113,6 +115,11 @@ def argument_parser() -> argparse.ArgumentParser:
         "--progressive",
         action="store_true",
         help="of an archive on standard input: write the picture anew after every layer",
+    )
+    parser.add_argument(
+        "--basis",
+        metavar="FILE",
+        help="the basis of the archives, if it is neither femto's own nor beside them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
     parser.add_argument(
@@ -319,7 +326,11 @@ def _reconstruct(task: Task) -> str:
         new = write_picture(
             output,
             femto.decode_bands(
-                archive, fraction=options.fraction, layers=options.layers, threads=task.threads
+                archive,
+                fraction=options.fraction,
+                layers=options.layers,
+                basis=options.basis,
+                threads=task.threads,
             ),
             width=info["width"],
             height=info["height"],

@@ -343,22 +343,23 @@ def _load_basis1(name: str = DEFAULT) -> version1.Basis1:
     return version1.read_basis(path.read_bytes(), name)
 
 
-def basis_of(name: str, sha256: str, archive: str, version: int) -> Basis | version1.Basis1:
-    """The basis that an archive of that version was made with, by name and (the beginning of its)
-    hash.
+def basis_of(archive) -> Basis | version1.Basis1:
+    """The basis that a parsed archive was made with, by name and (the beginning of its) hash.
 
-    Looked for among the shipped ones, then as NAME.basis and in a folder `basis` beside the
-    archive. Raises LaffError, naming the one that is needed, if it is not found.
+    Looked for among the shipped ones, then in the archive's `basis_file`, then as NAME.basis and
+    in a folder `basis` beside the archive. Raises LaffError, naming the one that is needed, if it
+    is not found.
     """
-    load = _load_basis1 if version == 1 else load_basis
-    shipped = load(DEFAULT)
-    if sha256 and shipped.sha256.startswith(sha256):
-        return shipped
-    folder = Path(archive).parent
-    for path in (folder / f"{name}.basis", folder / "basis" / f"{name}.basis"):
-        if sha256 and path.is_file() and (found := load(str(path))).sha256.startswith(sha256):
+    load = _load_basis1 if archive.version == 1 else load_basis
+    name, sha256, folder = archive.basis_name, archive.basis_sha256, Path(archive.name).parent
+    beside = (folder / f"{name}.basis", folder / "basis" / f"{name}.basis")
+    if archive.basis_file is not None and not Path(archive.basis_file).is_file():
+        raise LaffError(f"{archive.basis_file}: no such basis file: check the name")
+    for path in (DEFAULT, archive.basis_file, *filter(Path.is_file, beside)):
+        if sha256 and path is not None and (found := load(str(path))).sha256.startswith(sha256):
             return found
+    given = "" if archive.basis_file is None else f", which {archive.basis_file} is not"
     raise LaffError(
-        f"{archive}: needs the basis {name!r} ({sha256[:12]}…): put {name}.basis beside it or in "
-        "a folder named basis there"
+        f"{archive.name}: needs the basis {name!r} ({sha256[:12]}…){given}: give its file with "
+        f"--basis, or put {name}.basis beside the archive or in a folder named basis there"
     )

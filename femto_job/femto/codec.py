@@ -1,5 +1,6 @@
 """Encoding and decoding of whole pictures, tile by tile."""
 
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -210,10 +211,12 @@ def encode(
     return kept[1]
 
 
-def parse(archive, *, layers=None) -> Archive:
+def parse(archive, *, layers=None, basis=None) -> Archive:
     """Read and check an archive (bytes or a path) without decoding it, all of it or only its
-    first `layers` layers (a number, or a function of the JSON object). Raises LaffError."""
-    return archive if isinstance(archive, Archive) else container.read(archive, layers=layers)
+    first `layers` layers (a number, or a function of the JSON object). `basis` is the file of the
+    basis that it was made with, if that is neither femto's own nor beside it. Raises LaffError."""
+    parsed = archive if isinstance(archive, Archive) else container.read(archive, layers=layers)
+    return parsed if basis is None else dataclasses.replace(parsed, basis_file=str(basis))
 
 
 def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
@@ -240,7 +243,7 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
     its first `layers` layers go: its blocks and integers, and the basis that they are of. Raises
     LaffError."""
     layout = _layout(parsed, index)
-    basis = basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name, parsed.version)
+    basis = basis_of(parsed)
     strings = [strings[index] for strings in parsed.layers[:layers]]
     field = Field(layout, parsed.passes, parsed.tune)
     kstrings.decode(parsed.blocks[index], strings, basis, field)
@@ -262,7 +265,7 @@ def _decode_version1(parsed: Archive, index: int, layers: int | None):
         layout.width,
         layout.planes,
         parsed.step,
-        basis_of(parsed.basis_name, parsed.basis_sha256, parsed.name, parsed.version),
+        basis_of(parsed),
     )
 
 
@@ -302,14 +305,14 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
 
 
 def decode_bands(
-    archive, *, fraction: float = 1.0, layers: int | None = None, threads: int = 1
+    archive, *, fraction: float = 1.0, layers: int | None = None, basis=None, threads: int = 1
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
 
     Yields (y, band): the band's first row and its pixels, (rows, width) or (rows, width, 3).
     Parameters as for `decode`.
     """
-    parsed = parse(archive)
+    parsed = parse(archive, basis=basis)
     count = _prefix(parsed, fraction, layers)
     header = parsed.header
     rows: dict[int, list[Tile]] = {}
@@ -322,7 +325,7 @@ def decode_bands(
 
 
 def decode(
-    archive, *, fraction: float = 1.0, layers: int | None = None, threads: int = 1
+    archive, *, fraction: float = 1.0, layers: int | None = None, basis=None, threads: int = 1
 ) -> np.ndarray:
     """Reconstruct a picture.
 
@@ -334,12 +337,15 @@ def decode(
         Use only the layers that fit into this share of the strings' bytes (always the first).
     layers : int
         Instead of fraction: use only the first so many layers.
+    basis : path
+        The file of the basis that the archive was made with. One that ships with femto, or that
+        lies beside the archive or in a folder `basis` there, is found without.
     threads : int
         How many tiles are decoded at a time.
 
     Returns (h, w) or (h, w, 3), uint8 or uint16. Raises LaffError if the archive cannot be used.
     """
-    parsed = parse(archive)
+    parsed = parse(archive, basis=basis)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
@@ -348,16 +354,16 @@ def decode(
     return image
 
 
-def decode_layers(stream, *, threads: int = 1) -> Iterator[np.ndarray]:
+def decode_layers(stream, *, basis=None, threads: int = 1) -> Iterator[np.ndarray]:
     """Reconstruct a picture while its archive arrives.
 
     Yields it once for every layer, as soon as the layer is there: coarse at first, at last as
     `decode` returns it. `stream` is a binary one: a pipe, a socket's file, an open file. Raises
     LaffError if what arrives cannot be used, or ends before the archive does; what was yielded
-    until then is good.
+    until then is good. `basis` is as for `decode`.
     """
     for parsed in container.arriving(stream):
-        yield decode(parsed, threads=threads)
+        yield decode(parsed, basis=basis, threads=threads)
 
 
 def info(archive) -> dict:

@@ -104,6 +104,8 @@ class Archive:
     nbytes: int
     layer_nbytes: list[int] = field(default_factory=list)
     name: str = "archive"
+    basis_file: str | None = None
+    """A basis file to look into before those beside the archive."""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         """What a notebook shows of it."""

@@ -289,7 +289,12 @@ def layers_of(components: int, version: int = VERSION, passes: int = PASSES[0]) 
 
 
 def features(
-    archive, *, components: int = COMPONENTS, layers: int | None = None, threads: int = 1
+    archive,
+    *,
+    components: int = COMPONENTS,
+    layers: int | None = None,
+    basis=None,
+    threads: int = 1,
 ) -> Features:
     """Features of a picture from the first layers of its archive; no pixels are decoded.
 
@@ -305,6 +310,8 @@ def features(
     layers : int
         Read so many layers, where these are more than the components need. The first layers say
         all scores coarsely; each run of further layers halves the step that they are known to.
+    basis : path
+        The file of the archive's basis, as for `femto.decode`.
     threads : int
         How many tiles are read at a time.
 
@@ -317,6 +324,7 @@ def features(
         layers=lambda top: max(
             wanted, layers_of(components, top["version"], top.get("passes", PASSES[0]))
         ),
+        basis=basis,
     )
     layers = max(wanted, layers_of(components, parsed.version, parsed.passes))
     header = parsed.header

@@ -51,8 +51,9 @@ def report(line: str) -> None:
 # --- classes ---------------------------------------------------------------------------------
 
 
-def _small_blocks(pictures: list[np.ndarray]) -> np.ndarray:
-    """Luma DCT scores 1 … 63 (zigzag) of every 8 x 8 block, float32 (n, 63)."""
+def small_blocks(pictures: list[np.ndarray]) -> np.ndarray:
+    """Luma DCT scores 1 … 63 (zigzag) of every 8 x 8 block, float32 (n, 63), in the pictures' grey
+    levels."""
     out = []
     for picture in pictures:
         luma = picture.astype(np.float64)
@@ -104,7 +105,7 @@ def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, lim
     Returns (components int16 (count, 63, 63), levels (count + 1, 63), prices (count + 1)).
     """
     rng = np.random.default_rng(seed)
-    x = _small_blocks(pictures)
+    x = small_blocks(pictures)
     x = x[(np.abs(x) > 6).any(1)]
     x = x[np.sort(rng.permutation(len(x))[:limit])]
     steps = np.array([9.0, 15.0, 25.0, 40.0])[rng.integers(0, 4, len(x))]
@@ -185,7 +186,7 @@ def _sum_magnitudes(values, listed, classes, p, stride, cells, count, total, num
             number[row, min(p, 1), z] += r * r
 
 
-class _Means:
+class Means:
     """Mean magnitudes of every class and zone."""
 
     def __init__(self, count: int):
@@ -264,7 +265,8 @@ def code(
     """Code a training picture as one tile; returns (field, bytes)."""
     planes = 1 if picture.ndim == 2 else 3
     field = Field(Layout(*picture.shape[:2], planes), passes)
-    scores = partition.analyse(picture, step, 8, basis, field, size=size, counts=counts)
+    bits = 8 * picture.dtype.itemsize
+    scores = partition.analyse(picture, step, bits, basis, field, size=size, counts=counts)
     state = basis.state.copy() if state is None else state
     block_string, layers = kstrings.code_field(scores, step, basis, field, state, spent, equations)
     return field, len(block_string) + sum(map(len, layers))
@@ -273,7 +275,7 @@ def code(
 def train_weights(work, basis, size_of=lambda i: -1) -> None:
     """Fit neighbour weights and means of `basis`, in place, to `work`, pairs of picture and step;
     `size_of(i)` forces the block size of picture i."""
-    equations, means = new_equations(basis.classes), _Means(basis.classes)
+    equations, means = new_equations(basis.classes), Means(basis.classes)
     for i, (picture, step) in enumerate(work):
         for passes in PLANS:
             field, _ = code(

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import threading
 import time
 import uuid
@@ -72,12 +71,6 @@ class Outcome:
     def count(self, status: str) -> int:
         """How many pictures ended as "done", "skipped" or "failed"."""
         return sum(row["status"] == status for row in self.rows)
-
-
-_SPARK_GONE = (
-    "Spark has stopped, or its master does not answer: check --master and the cluster, "
-    "then run the same command again, it goes on where it was"
-)
 
 
 class _Stopped(Exception):
@@ -194,7 +187,7 @@ class Job:
             raise
         except Exception:
             if self._context is not None and session.is_stopped(self._context):
-                raise JobError(_SPARK_GONE) from None
+                raise JobError(session.GONE) from None
             raise
         finally:
             self.settings.token.unlink(missing_ok=True)
@@ -589,7 +582,7 @@ class Job:
         except Exception as error:
             self._check()
             if session.is_stopped(context) or "SparkContext was shut down" in str(error):
-                raise JobError(_SPARK_GONE) from None
+                raise JobError(session.GONE) from None
             raise
 
     def _spread_safely(self, function, parts: list, description: str, lost: Callable) -> list:
@@ -600,7 +593,7 @@ class Job:
         except (JobError, _Stopped):
             raise
         except Exception as error:
-            reason = _why_lost(error)
+            reason = session.why_lost(error)
         again = partial(self._spread_safely, function, description=description, lost=lost)
         if len(parts) > 1:
             return [result for part in parts for result in again(parts=[part])]
@@ -684,29 +677,6 @@ def _reading(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}: allow this user to read it"
     return str(error)
-
-
-def _why_lost(error: Exception) -> str:
-    """Why a task failed as a whole; JobError if no picture is to blame for it."""
-    text = str(error)
-    if "PYTHON_VERSION_MISMATCH" in text:
-        raise JobError(
-            "the workers run another minor version of Python than the driver: "
-            "set PYSPARK_PYTHON to the same version everywhere"
-        )
-    missing = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
-    if missing:
-        raise JobError(
-            f"the workers lack the Python package {missing[1]}: "
-            "install requirements.txt on every node"
-        )
-    raised = re.search(r"^(\w*(?:Error|Exception)\b.*)\n SQLSTATE", text, re.MULTILINE)
-    if "PYTHON_EXCEPTION" in text and raised:
-        return f"its task failed ({raised[1][:200]}): report this as a fault of femto"
-    return (
-        "the process that worked on it died each time, most likely for lack of memory: "
-        "give the executors more memory, or fewer cores each"
-    )
 
 
 def _grid(picture: Picture) -> list:

@@ -28,13 +28,16 @@ def bytes_text(nbytes: float) -> str:
 class Progress:
     """A progress bar on a terminal, now and then a line elsewhere.
 
-    Parameters: how many `pictures` and `pixels` there are to do; the `stream`; `quiet`, to print
-    nothing.
+    Parameters: how many `pictures` and `pixels` there are to do; a `title` to print instead of
+    pictures; the `stream`; `quiet`, to print nothing.
     """
 
     LINE_SECONDS = 15
 
-    def __init__(self, pictures: int, pixels: int, *, stream=None, quiet: bool = False):
+    def __init__(
+        self, pictures: int, pixels: int, *, title: str = "", stream=None, quiet: bool = False
+    ):
+        self._title = title
         self._stream = stream or sys.stdout
         self._quiet = quiet
         self._terminal = self._stream.isatty()
@@ -70,8 +73,9 @@ class Progress:
             failed = f", {self._failed} failed" if self._failed else ""
             filled = round(20 * share)
             bar = "#" * filled + "-" * (20 - filled)
+            title = self._title or f"{self._done}/{self._pictures} pictures{failed}"
             return (
-                f"[{bar}] {self._done}/{self._pictures} pictures{failed}, "
+                f"[{bar}] {title}, "
                 f"{done / 1e6:.1f}/{self._pixels / 1e6:.1f} Mpixel, {rate / 1e6:.2f} Mpixel/s"
                 f"{', ' if left else ''}{left}"
             )

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,10 @@ logger.tasks.level = off
 logger.executor.name = org.apache.spark.executor.Executor
 logger.executor.level = off
 """
+GONE = (
+    "Spark has stopped, or its master does not answer: check --master and the cluster, "
+    "then run the same command again, it goes on where it was"
+)
 _STARTUP_NOISE = (b"WARNING: Using incubator modules", b"Using Spark's default log4j profile")
 
 
@@ -188,4 +193,27 @@ def _why_no_spark(error: Exception) -> str:
         text = " ".join(f"{cause.getClass().getSimpleName()}: {cause.getMessage()}".split())
     return (
         f"Spark does not start ({text[:200]}): check --master, the cluster's address and its secret"
+    )
+
+
+def why_lost(error: Exception) -> str:
+    """Why a task failed as a whole; JobError if no picture is to blame for it."""
+    text = str(error)
+    if "PYTHON_VERSION_MISMATCH" in text:
+        raise JobError(
+            "the workers run another minor version of Python than the driver: "
+            "set PYSPARK_PYTHON to the same version everywhere"
+        )
+    missing = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
+    if missing:
+        raise JobError(
+            f"the workers lack the Python package {missing[1]}: "
+            "install requirements.txt on every node"
+        )
+    raised = re.search(r"^(\w*(?:Error|Exception)\b.*)\n SQLSTATE", text, re.MULTILINE)
+    if "PYTHON_EXCEPTION" in text and raised:
+        return f"its task failed ({raised[1][:200]}): report this as a fault of femto"
+    return (
+        "the process that worked on it died each time, most likely for lack of memory: "
+        "give the executors more memory, or fewer cores each"
     )

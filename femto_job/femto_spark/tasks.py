@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,8 @@ class Settings:
         return SparkFiles.get(self.basis_file)
 
     def parsed(self, archive: bytes):
-        """A parsed archive whose basis is found: femto looks for one of the user's own beside
-        the file that an archive was read from."""
-        parsed = codec.parse(archive)
-        return parsed if self.basis_file is None else replace(parsed, name=self.local_basis())
+        """A parsed archive whose basis is found."""
+        return codec.parse(archive, basis=None if self.basis_file is None else self.local_basis())
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class Cluster:
             time.sleep(0.1)
         raise AssertionError(f"{name} does not say {text!r}:\n{log}")
 
-    def submit(self, *arguments, conf: dict | None = None, **options):
+    def submit(self, *arguments, conf: dict | None = None, program=JOB / "compress.py", **options):
         """spark-submit compress.py to this cluster."""
         import pyspark
 
@@ -160,7 +160,7 @@ class Cluster:
         pairs = [x for k, v in settings.items() for x in ("--conf", f"{k}={v}")]
         return subprocess.run(
             [Path(pyspark.__file__).parent / "bin" / "spark-submit", "--master", self.url,
-             *pairs, JOB / "compress.py", *map(str, arguments)],
+             *pairs, program, *map(str, arguments)],
             env=self.env, capture_output=True, text=True, timeout=240, **options,
         )  # fmt: skip
 

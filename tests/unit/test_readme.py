@@ -1,6 +1,7 @@
 """What README.md tells people to type works."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -39,6 +40,11 @@ def test_the_decompressor_lines_run(text, repository, tmp_path):
     archive = femto.encode(np.full((20, 30), 9, np.uint8), source="photo.png")
     (tmp_path / "images_out" / "photo.laff.gz").write_bytes(archive)
     (tmp_path / "photo.laff.gz").write_bytes(archive)
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "scan.laff.gz").write_bytes(archive)
+    shutil.copy(
+        repository / "femto_job" / "femto" / "data" / "photo.basis", tmp_path / "scans.basis"
+    )
     for line in lines:
         command = line.split("  #")[0].replace(
             "python3 femto_job", f"{sys.executable} {repository}/femto_job"
@@ -73,5 +79,5 @@ def test_files_and_options_that_it_names_exist(text, repository):
     for script, options in re.findall(r"python3 (bench/\w+\.py)([^\n]*)", text):
         source = "".join(p.read_text() for p in (repository / "bench").glob("*.py"))
         assert (repository / script).is_file()
-        for option in re.findall(r"--[a-z-]+", options):
+        for option in re.findall(r"--[a-z0-9-]+", options):
             assert f'"{option}"' in source, option

@@ -23,7 +23,7 @@ def files_of(source: Path) -> list[Path]:
     """What pip needs, and the commands; nothing that a run or an editor leaves behind."""
     job = source / "femto_job"
     found = [source / name for name in ("pyproject.toml", "README.md", "LICENSE")]
-    found += [job / name for name in ("compress.py", "decompressor.py")]
+    found += [job / name for name in ("compress.py", "decompressor.py", "train.py")]
     for package in ("femto", "femto_spark", "pyspark_laff"):
         found += [
             path

@@ -1,0 +1,302 @@
+"""Fitting a basis to an archive of one's own: sums over samples of it, and what follows from them.
+
+Learning starts from a basis that is there and adds what the samples say to what it knows, as if it
+had seen some pictures of its own: a few pictures move it a little, many replace it. All steps but
+one are sums over samples. They are kept as integers, so that they come out the same however the
+samples are spread over machines, and in whatever order they are added.
+
+1. *Classes*: every small block joins the class in which it costs least, and each class gets the
+   SVD basis of its blocks, some times in turn (`class_sums`, `update_classes`).
+2. *Weights*: the normal equations of the coder's predictors (`weight_sums`, `update_weights`).
+3. *State*: the coder's counters and mixers go on learning, sample after sample (`continue_state`).
+"""
+
+import dataclasses
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment, nnls
+
+from . import bases, classes, kstrings, model, partition, training
+from .blocks import GREY_SCALE, Layout, to_pixels
+from .contexts import Field
+from .equations import new_equations
+
+ROUNDS = 5
+"""Of assigning blocks to classes and updating these."""
+CLASS_STEPS = (9.0, 15.0, 25.0, 40.0)
+"""Quantiser steps of RGB pictures at which blocks are assigned to classes."""
+COVARIANCE_BLOCKS = 10_000
+"""How many blocks what the basis knows counts for, in a class's covariance, …"""
+LEVEL_BLOCKS = 300
+"""… in its mean magnitudes and frequency, …"""
+MEAN_BLOCKS = 4_000
+"""… in the mean magnitudes of zones, …"""
+WEIGHT_SAMPLES = 2_000
+"""… and how many observations in the weights of the neighbourhood."""
+TRUST = 20
+"""Counts of the coder's state are cut to this, so that a new picture can still change it."""
+JUDGED_STEPS = (7.0, 15.0, 32.0)
+"""Quantiser steps of RGB pictures at which two bases are compared."""
+_UNIT = 1 << 16
+"""Sums are integers in units of 1 / _UNIT."""
+
+
+def _exact(array: np.ndarray) -> np.ndarray:
+    return np.rint(array * _UNIT).astype(np.int64)
+
+
+class Sums(NamedTuple):
+    """Arrays of int64, in fixed point, that add up."""
+
+    arrays: tuple[np.ndarray, ...]
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(tuple(a + b for a, b in zip(self.arrays, other.arrays, strict=True)))
+
+    def add(self, other: "Sums") -> None:
+        """Add in place."""
+        for mine, more in zip(self.arrays, other.arrays, strict=True):
+            mine += more
+
+    def pack(self) -> bytes:
+        """As compressed bytes, for the network."""
+        return zlib.compress(b"".join(a.tobytes() for a in self.arrays), 1)
+
+    def unpack(self, data: bytes) -> "Sums":
+        """Sums of the same shapes as these from packed ones."""
+        flat, arrays, at = np.frombuffer(zlib.decompress(data), np.int64), [], 0
+        for array in self.arrays:
+            arrays.append(flat[at : at + array.size].reshape(array.shape).copy())
+            at += array.size
+        return Sums(tuple(arrays))
+
+    def values(self) -> list[np.ndarray]:
+        """As float64."""
+        return [array / _UNIT for array in self.arrays]
+
+
+def bits_of(pixels: np.ndarray) -> int:
+    """Bits of a picture's samples, 8 or 16."""
+    return 8 * pixels.dtype.itemsize
+
+
+def _step(pixels: np.ndarray, step: float) -> float:
+    """The step, given for RGB pictures of 8 bits, that is as coarse for these pixels."""
+    grey = GREY_SCALE if pixels.ndim == 2 else 1
+    return step / grey * (2 ** bits_of(pixels) - 1) / 255
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+
+def _rows(basis: bases.Basis) -> list[np.ndarray]:
+    return [np.eye(63), *map(bases.orthonormal, basis.components)]
+
+
+def no_class_sums(basis: bases.Basis) -> Sums:
+    """Sums over no samples."""
+    shapes = ((basis.classes, 63, 63), (basis.classes, 63), (basis.classes, 2), (1,))
+    return Sums(tuple(np.zeros(shape, np.int64) for shape in shapes))
+
+
+def class_sums(basis: bases.Basis, number: int, pixels: np.ndarray, seed: int) -> Sums:
+    """What the small blocks of sample `number` say of the classes that they join: weighted
+    covariances (classes, 63, 63), magnitudes (classes, 63), blocks and weighted energies
+    (classes, 2); and the cost of all (1), in squared steps.
+
+    Busy blocks are weighted down as in `training`. Blocks are quantised with steps that `seed`
+    draws.
+    """
+    sums = no_class_sums(basis)
+    covariances, magnitudes, usage, cost = sums.arrays
+    x = training.small_blocks([pixels]) * np.float32(255 / (2 ** bits_of(pixels) - 1))
+    x = x[(np.abs(x) > 6).any(1)]
+    if not len(x):
+        return sums
+    drawn = np.random.default_rng([seed, number]).integers(0, len(CLASS_STEPS), len(x))
+    steps = np.array(CLASS_STEPS)[drawn] / (GREY_SCALE if pixels.ndim == 2 else 1)
+    rows = _rows(basis)
+    costs = np.empty((len(x), basis.classes), np.float32)
+    for c in range(basis.classes):
+        rotated = np.ascontiguousarray(x @ rows[c].T.astype(np.float32))
+        costs[:, c] = classes.patch_costs(rotated, steps, basis.levels[c])
+        costs[:, c] += classes.TRADE * basis.prices[c]
+    own = costs.argmin(1)
+    weighted = x.astype(np.float64) / np.sqrt((x**2).mean(1) + 0.3 * steps**2)[:, None]
+    for c in range(basis.classes):
+        mine = own == c
+        covariances[c] = _exact(weighted[mine].T @ weighted[mine])
+        magnitudes[c] = _exact(np.abs(x[mine] @ rows[c].T).sum(0))
+        usage[c] = _exact(np.array([mine.sum(), (weighted[mine] ** 2).sum()]))
+    cost[:] = _exact(costs.min(1).sum(dtype=np.float64))
+    return sums
+
+
+def update_classes(prior: bases.Basis, basis: bases.Basis, sums: Sums) -> bases.Basis:
+    """`basis` with the classes that the blocks of `sums` and the knowledge of `prior` make."""
+    covariances, magnitudes, usage, _ = sums.values()
+    blocks, energies = usage.T
+    known, rows = 2.0 ** (prior.levels / classes.LEVEL_STEPS), _rows(prior)
+    new = _copy(basis)
+    for c in range(1, basis.classes):
+        # Scores are about Laplacian: of mean magnitude m they have the variance 2 m². The factor
+        # keeps components apart whose magnitudes are known as equal.
+        variances = 2 * known[c] ** 2 * (1 - np.arange(63) / 200)
+        expected = rows[c].T @ np.diag(variances) @ rows[c]
+        energy = energies[c] / blocks[c] if blocks[c] else 1.0
+        expected *= COVARIANCE_BLOCKS * energy / np.trace(expected)
+        found = np.linalg.eigh(covariances[c] + expected)[1].T
+        # Components keep the places of those that they are most like: what is known of a
+        # component's neighbours stays true.
+        place, row = linear_sum_assignment(-((found @ rows[c].T) ** 2).T)
+        found = found[row[np.argsort(place)]]
+        found *= np.sign((found * rows[c]).sum(1))[:, None]
+        new.components[c - 1] = np.rint(found * 32767)
+    means = (magnitudes + LEVEL_BLOCKS * known) / (blocks + LEVEL_BLOCKS)[:, None]
+    new.levels[:] = classes.levels_of(means)
+    shares = (blocks + LEVEL_BLOCKS * 2.0**-prior.prices) / (blocks.sum() + LEVEL_BLOCKS)
+    new.prices[:] = -np.log2(shares)
+    return _settled(new)
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+def no_weight_sums(basis: bases.Basis) -> Sums:
+    """Sums over no samples."""
+    return _weight_sums(new_equations(basis.classes), training.Means(basis.classes))
+
+
+def _weight_sums(equations, means: training.Means) -> Sums:
+    return Sums(tuple(map(_exact, (*equations[:6], means.total, means.number))))
+
+
+def weight_sums(basis: bases.Basis, number: int, pixels: np.ndarray) -> Sums:
+    """The normal equations of the coder's predictors and the magnitudes of zones, from coding
+    sample `number` with the basis as it is."""
+    equations, means = new_equations(basis.classes), training.Means(basis.classes)
+    for passes in training.PLANS:
+        field, _ = _code(basis, number, pixels, passes, basis.state.copy(), equations)
+    means.add(field, basis)
+    return _weight_sums(equations, means)
+
+
+def _code(basis, number, pixels, passes, state, equations=None):
+    step = _step(pixels, training.STEPS[number % len(training.STEPS)])
+    return training.code(pixels, step, basis, passes=passes, state=state, equations=equations)
+
+
+def _near(gram, moment, known, strength):
+    """Normal equations with knowledge added: the square root of the system, and its right side
+    after half of the solution; `strength` (n) is what the knowledge counts for."""
+    factor = np.linalg.cholesky(gram + np.diag(strength))
+    return factor, np.linalg.solve(factor, moment + strength * known)
+
+
+def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
+    """`basis` with weights and means that are fitted to the sums and, as far as these say little,
+    stay what they are."""
+    *equations, total, number = sums.values()
+    new = _copy(basis)
+    for grams, moments, weights, constant in (
+        (*equations[0:2], new.zone_weights, 20),
+        (*equations[2:4], new.weights, 23),
+    ):
+        for index in np.ndindex(*weights.shape[:-1]):
+            gram = grams[index]
+            observed = gram[constant, constant]
+            if observed < WEIGHT_SAMPLES / 10:
+                continue
+            strength = np.diag(gram) * (WEIGHT_SAMPLES / observed)
+            strength = strength + 1e-6 * np.trace(gram) / len(gram)
+            factor, half = _near(gram, moments[index], weights[index] / 4096, strength)
+            weights[index] = np.rint(np.minimum(nnls(factor.T, half)[0], 7.9) * 4096)
+    for index in np.ndindex(*new.sign_weights.shape[:-1]):
+        gram = equations[4][index]
+        energy = np.trace(gram)
+        if energy < WEIGHT_SAMPLES / 40:
+            continue
+        strength = (np.diag(gram) + 1) * min(1.0, WEIGHT_SAMPLES / energy) + 5
+        known = new.sign_weights[index] / 4096
+        factor, half = _near(gram, equations[5][index], known, strength)
+        solution = np.linalg.solve(factor.T, half)
+        new.sign_weights[index] = np.rint(np.clip(solution, -7.9, 7.9) * 4096)
+    means = (total + MEAN_BLOCKS * basis.means / training.MEAN_SCALE) / (number + MEAN_BLOCKS)
+    new.means[:] = np.clip(np.rint(means * training.MEAN_SCALE), 1, 65535)
+    return _settled(new)
+
+
+# --- state -----------------------------------------------------------------------------------
+
+
+def continue_state(basis: bases.Basis, samples) -> bases.Basis:
+    """`basis` with the coder's state after `samples`, pairs of number and pixels, in the given
+    order. The one step that is no sum: what is learned depends on what was learned before."""
+    state = basis.state.copy()
+    for number, pixels in samples:
+        for passes in training.PLANS:
+            _code(basis, number, pixels, passes, state)
+    slots = state[: model.SLOTS]
+    state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, TRUST)
+    return dataclasses.replace(basis, state=state)
+
+
+# --- what it is worth ------------------------------------------------------------------------
+
+
+class Judged(NamedTuple):
+    """What samples take with a basis: bytes, squared errors in grey levels of 8 bits, per step of
+    JUDGED_STEPS; and how many samples of pixels these are."""
+
+    nbytes: np.ndarray
+    errors: np.ndarray
+    samples: int
+
+
+def together(judged) -> Judged:
+    """What several samples take."""
+    return Judged(*(sum(column) for column in zip(*judged, strict=True)))
+
+
+def judge(basis: bases.Basis, pixels: np.ndarray) -> Judged:
+    """Code and decode a sample at JUDGED_STEPS."""
+    bits, planes = bits_of(pixels), 1 if pixels.ndim == 2 else 3
+    nbytes, errors = np.zeros((2, len(JUDGED_STEPS)))
+    for i, step in enumerate(_step(pixels, s) for s in JUDGED_STEPS):
+        field = Field(Layout(*pixels.shape[:2], planes), training.PLANS[-1])
+        scores = partition.analyse(pixels, step, bits, basis, field)
+        block_string, layers = kstrings.encode(scores, step, basis, field)
+        nbytes[i] = len(block_string) + sum(map(len, layers))
+        decoded = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
+        error = to_pixels(decoded, field.colour, bits).reshape(pixels.shape) - pixels.astype(float)
+        errors[i] = ((error * 255 / (2**bits - 1)) ** 2).sum()
+    return Judged(nbytes, errors, pixels.size)
+
+
+def gain(before: Judged, after: Judged) -> float:
+    """By how much archives become smaller at equal PSNR, 0.05 for 5 %: mean over JUDGED_STEPS,
+    with the logarithm of the bytes of `before` interpolated in that of the error."""
+    x, y = np.log(before.errors + 1e-9), np.log(before.nbytes + 1e-9)
+    slopes = np.polyfit(x, y, min(2, len(x) - 1))
+    wanted = np.log(after.errors + 1e-9)
+    return float(1 - np.exp(np.mean(np.log(after.nbytes + 1e-9) - np.polyval(slopes, wanted))))
+
+
+# --- copies ----------------------------------------------------------------------------------
+
+
+def _copy(basis: bases.Basis) -> bases.Basis:
+    arrays = {
+        field.name: getattr(basis, field.name).copy()
+        for field in dataclasses.fields(basis)
+        if isinstance(getattr(basis, field.name), np.ndarray)
+    }
+    return dataclasses.replace(basis, **arrays)
+
+
+def _settled(basis: bases.Basis) -> bases.Basis:
+    """The basis with what it derives from its arrays."""
+    basis.__post_init__()
+    return basis

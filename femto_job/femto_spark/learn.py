@@ -1,0 +1,531 @@
+"""Learning a basis from a folder of pictures, on Spark.
+
+Executors read the samples and keep them; what travels are bases, one way, and sums, the other. The
+same pictures, seed and budget give the same basis, on any number of cores: see `femto.adaptation`.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from femto import LaffError, __version__, adaptation, bases
+
+from . import plan, session
+from .plan import Source, printable
+from .progress import Progress, bytes_text, seconds_text
+from .records import JobError
+from .sandbox import Sandbox, UnreadablePicture
+
+WINDOW = 512
+"""Samples are windows of so many pixels square, or whole pictures that are smaller."""
+HELD_OUT = 8
+"""Of so many pictures one is not learned from, but tells what learning was worth."""
+STATE_PIXELS = 24_000_000
+"""The coder's state learns from no more: it forgets what was longer ago."""
+PROBED = 16
+"""Pictures whose headers tell how large pictures of this folder are."""
+FEWEST = 4
+"""Fewer pictures are all learned from."""
+
+_sandbox = Sandbox()
+"""One per executor process."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see train.py."""
+
+    input: Path
+    output: Path
+    basis: str = bases.DEFAULT
+    name: str | None = None
+    megapixels: float = 48.0
+    seed: int = 1
+    recursive: bool = False
+    gray: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture that is to be sampled: its number, its path, how many windows at most, and whether
+    it is held out; `taken`, what the driver has sampled for executors that do not see the file."""
+
+    number: int
+    source: Source
+    path: str
+    windows: int
+    held_out: bool
+    seed: int
+    gray: bool
+    taken: tuple | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A window of a picture."""
+
+    number: int
+    held_out: bool
+    pixels: np.ndarray
+
+
+@dataclass
+class Outcome:
+    """What came of it. `gains` is by how much held-out pictures became smaller at equal PSNR, 0.05
+    for 5 %, after every stage; empty if none were held out."""
+
+    sha256: str = ""
+    nbytes: int = 0
+    pictures: int = 0
+    pixels: int = 0
+    held_out: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    gains: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    sent_bytes: int = 0
+
+
+# --- choosing --------------------------------------------------------------------------------
+
+
+def _draw(*key) -> bytes:
+    """A number for a key, the same everywhere."""
+    return hashlib.sha256("\0".join(map(str, key)).encode("utf-8", "surrogateescape")).digest()
+
+
+def draw(sources: list[Source], seed: int) -> list[Source]:
+    """All pictures, in the random order in which they are sampled."""
+    return sorted(sources, key=lambda s: (_draw(seed, s.name), s.name))
+
+
+def typical_pixels(drawn: list[Source], folder: Path, sandbox: Sandbox) -> int:
+    """The median size of the first pictures, from their headers."""
+    sizes = []
+    for source in drawn[:PROBED]:
+        with contextlib.suppress(UnreadablePicture):
+            pages = sandbox.probe(str(folder / source.name), name=source.name)
+            sizes.append(max(page["width"] * page["height"] for page in pages))
+    return sorted(sizes)[len(sizes) // 2] if sizes else WINDOW**2
+
+
+def choose(drawn: list[Source], typical: int, options: Options) -> list[Wanted]:
+    """The pictures to sample: as many as fill the budget with a window of each if they have
+    `typical` pixels, with more windows of each if there are too few."""
+    budget = options.megapixels * 1e6
+    drawn = drawn[: math.ceil(budget / min(typical, WINDOW**2))]
+    windows = math.ceil(budget / (len(drawn) * WINDOW**2))
+    folder = options.input.resolve()
+    every = HELD_OUT if len(drawn) >= HELD_OUT else len(drawn)
+    return [
+        Wanted(
+            number=i * windows,
+            source=source,
+            path=os.path.join(folder, source.name),
+            windows=windows,
+            held_out=len(drawn) >= FEWEST and i % every == every - 1,
+            seed=options.seed,
+            gray=options.gray,
+        )
+        for i, source in enumerate(drawn)
+    ]
+
+
+def take(wanted: Wanted, sandbox: Sandbox) -> tuple[np.ndarray, ...]:
+    """The windows of a picture, at random by the seed, at places where blocks of archives lie; of
+    a file of many pages, those of one page. Raises UnreadablePicture."""
+    pages = sandbox.probe(wanted.path, name=wanted.source.name)
+    readable = [page for page in pages if page["error"] is None]
+    if not readable:
+        raise UnreadablePicture(pages[0]["error"])
+    key = (wanted.seed, wanted.source.name)
+    page = min(readable, key=lambda page: _draw(*key, page["page"]))
+    opened = sandbox.open(
+        wanted.path,
+        name=wanted.source.name,
+        page=page["page"],
+        gray=wanted.gray,
+        pixels=page["width"] * page["height"],
+    )
+    height, width = opened.shape[:2]
+    places = [
+        (y, x)
+        for y in range(0, max(height - WINDOW // 2, 1), WINDOW)
+        for x in range(0, max(width - WINDOW // 2, 1), WINDOW)
+    ]
+    places.sort(key=lambda place: _draw(*key, *place))
+    return tuple(
+        np.ascontiguousarray(opened[y : y + WINDOW, x : x + WINDOW])
+        for y, x in places[: wanted.windows]
+    )
+
+
+# --- in executors ----------------------------------------------------------------------------
+
+
+def sample(all_wanted: Iterator[Wanted]) -> Iterator[tuple[Wanted, list[Sample], str | None]]:
+    """A partition of pictures: (picture, samples, reason), with a reason if there are no samples;
+    the reason "unseen" means that this executor does not see the file."""
+    for wanted in all_wanted:
+        windows, reason = wanted.taken, None
+        if windows is None:
+            try:
+                if os.stat(wanted.path).st_size != wanted.source.nbytes:
+                    raise FileNotFoundError
+                windows = take(wanted, _sandbox)
+            except UnreadablePicture as error:
+                reason = " ".join(str(error).split())
+            except OSError:
+                reason = "unseen"
+        samples = [
+            Sample(wanted.number + i, wanted.held_out, pixels)
+            for i, pixels in enumerate(windows or ())
+        ]
+        yield replace(wanted, taken=None), samples, reason
+
+
+def _facts(found: Iterator[tuple]) -> Iterator[tuple[Wanted, int, str | None]]:
+    for wanted, samples, reason in found:
+        yield wanted, sum(s.pixels.shape[0] * s.pixels.shape[1] for s in samples), reason
+
+
+def _samples(found: Iterator[tuple], done, *, held_out: bool) -> Iterator[Sample]:
+    for _, samples, _ in found:
+        for one in samples:
+            if one.held_out == held_out:
+                yield one
+                done.add(one.pixels.shape[0] * one.pixels.shape[1])
+
+
+def _sum(empty: Callable, one: Callable, shared, done, found: Iterator[tuple]) -> Iterator[bytes]:
+    """The packed sums of a partition's samples."""
+    basis = shared.value
+    total = empty(basis)
+    for taken in _samples(found, done, held_out=False):
+        total.add(one(basis, taken.number, taken.pixels))
+    yield total.pack()
+
+
+def _add_packed(empty: Callable, shared, a: bytes, b: bytes) -> bytes:
+    shapes = empty(shared.value)
+    return (shapes.unpack(a) + shapes.unpack(b)).pack()
+
+
+def _state(shared, done, last: int, found: Iterator[tuple]) -> Iterator[np.ndarray]:
+    """The state after the samples of all partitions up to number `last`."""
+    samples = [s for _, some, _ in found for s in some if s.number <= last and not s.held_out]
+    # Spark says nothing of the order in which partitions are joined.
+    samples.sort(key=lambda s: s.number)
+
+    def watched():
+        for one in samples:
+            yield one.number, one.pixels
+            done.add(one.pixels.shape[0] * one.pixels.shape[1])
+
+    yield adaptation.continue_state(shared.value, watched()).state
+
+
+def _judge(shared, done, found: Iterator[tuple]) -> Iterator[tuple]:
+    """(number, what every basis of a list takes for it) of a partition's held-out samples."""
+    for taken in _samples(found, done, held_out=True):
+        yield taken.number, [adaptation.judge(basis, taken.pixels) for basis in shared.value]
+
+
+# --- the driver ------------------------------------------------------------------------------
+
+
+class Learning:
+    """One run over one folder.
+
+    Parameters: the options, and a function that gives the SparkContext. Errors of the whole run
+    are raised as JobError.
+    """
+
+    def __init__(self, options: Options, get_context: Callable):
+        self.options = options
+        self._get_context = get_context
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Learn, and write the basis. Raises JobError, KeyboardInterrupt."""
+        began = time.monotonic()
+        options = self.options
+        drawn = draw(self._find(), options.seed)
+        typical = typical_pixels(drawn, options.input.resolve(), _sandbox)
+        wanted = choose(drawn, typical, options)
+        try:
+            prior = bases.load_basis(options.basis)
+        except LaffError as error:
+            raise JobError(str(error)) from None
+        self._folder = self._work_folder(prior, wanted)
+        self._context = self._get_context()
+        found = self._sampled(wanted)
+        name = options.name or options.output.name.removesuffix(".basis")
+        basis = self._stage("classes", prior, partial(self._classes, found))
+        basis = self._stage("weights", basis, partial(self._weights, found))
+        basis = self._stage("state", basis, partial(self._learn_state, found))
+        basis.name = name
+        self._judge_all(found, prior, basis)
+        self.outcome.sha256 = _save(basis, options.output)
+        self.outcome.nbytes = options.output.stat().st_size
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    def _find(self) -> list[Source]:
+        from femto.pictures import EXTENSIONS
+
+        folder = self.options.input
+        found = plan.find_pictures(folder, EXTENSIONS, recursive=self.options.recursive, skip=None)
+        self.outcome.left_out += found.failed
+        if not found.sources:
+            hint = "" if self.options.recursive else "add --recursive to look into sub-folders, or "
+            raise JobError(
+                f"{printable(str(folder))}: no pictures in this folder: {hint}"
+                "name the folder of your pictures with --input"
+            )
+        return found.sources
+
+    def _work_folder(self, prior: bases.Basis, wanted: list[Wanted]) -> Path:
+        """Where the results of stages wait until the run is over: a folder named after all that
+        they depend on."""
+        options = self.options
+        sources = [(w.source.name, w.source.nbytes, w.source.mtime_ns) for w in wanted]
+        facts = [
+            __version__, prior.sha256, options.megapixels, options.seed, options.gray, sources
+        ]  # fmt: skip
+        key = hashlib.sha256(json.dumps(facts, ensure_ascii=True).encode()).hexdigest()[:16]
+        folder = self.options.output.with_name(self.options.output.name + ".work") / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JobError(f"{folder.parent}: cannot be made: {error.strerror}") from None
+        return folder
+
+    def _sampled(self, wanted: list[Wanted]):
+        """The samples, read and kept by the executors, as an RDD of what `sample` yields."""
+        self._say(f"sampling {len(wanted)} pictures")
+        began = time.monotonic()
+        found = self._spread_pictures(wanted)
+        facts = self._run(lambda: found.mapPartitions(_facts).collect())
+        unseen = [w for w, _, reason in facts if reason == "unseen"]
+        if unseen:
+            self._say(f"the workers do not see {len(unseen)} of them: the driver reads these")
+            found.unpersist()
+            taken = {w.number: self._take(w) for w in unseen}
+            found = self._spread_pictures([taken.get(w.number, w) for w in wanted])
+            facts = self._run(lambda: found.mapPartitions(_facts).collect())
+        for w, pixels, reason in facts:
+            if pixels:
+                self.outcome.pictures += not w.held_out
+                self.outcome.held_out += w.held_out
+            elif reason is not None:
+                self._leave_out(w.source.name, reason)
+        self._pixels = {
+            held_out: sum(pixels for w, pixels, _ in facts if w.held_out == held_out)
+            for held_out in (False, True)
+        }
+        if not self._pixels[False]:
+            raise JobError(
+                f"{printable(str(self.options.input))}: none of its pictures can be learned from: "
+                "see the reasons above"
+            )
+        self.outcome.pixels = self._pixels[False]
+        self._state_pixels = 0
+        for w, pixels, _ in facts:
+            if not w.held_out and self._state_pixels < STATE_PIXELS:
+                self._state_pixels += pixels
+                self._last = w.number + w.windows - 1
+        self.outcome.stage_seconds["samples"] = time.monotonic() - began
+        return found
+
+    def _spread_pictures(self, wanted: list[Wanted]):
+        from pyspark import StorageLevel
+
+        cores = max(1, self._context.defaultParallelism)
+        parts = min(len(wanted), 4 * cores)
+        found = self._context.parallelize(wanted, parts).mapPartitions(sample)
+        return found.persist(StorageLevel.MEMORY_AND_DISK)
+
+    def _take(self, wanted: Wanted) -> Wanted:
+        try:
+            return replace(wanted, taken=take(wanted, _sandbox))
+        except UnreadablePicture as error:
+            self._leave_out(wanted.source.name, " ".join(str(error).split()))
+        except OSError as error:
+            self._leave_out(wanted.source.name, f"cannot be read: {error.strerror}")
+        return replace(wanted, taken=())
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.outcome.left_out.append((name, reason))
+        self._say(f"left out: {printable(name)}: {printable(reason)}")
+
+    # Stages
+
+    def _stage(self, name: str, basis: bases.Basis, learn: Callable) -> bases.Basis:
+        """The basis that `learn(basis)` gives, or gave in a run that was interrupted."""
+        path = self._folder / f"{name}.basis"
+        with contextlib.suppress(LaffError):
+            done = bases.read_basis(path)
+            self._say(f"{name}: done in an earlier run")
+            return done
+        began = time.monotonic()
+        learned = learn(basis)
+        # What a file holds is a little less than what was learned. All runs go on from there.
+        _save(learned, path)
+        self.outcome.stage_seconds[name] = time.monotonic() - began
+        return bases.read_basis(path)
+
+    def _classes(self, found, prior: bases.Basis) -> bases.Basis:
+        basis = prior
+        one = partial(_class_sums, seed=self.options.seed)
+        for number in range(1, adaptation.ROUNDS + 1):
+            sums = self._total(
+                found,
+                basis,
+                adaptation.no_class_sums,
+                one,
+                f"classes, round {number} of {adaptation.ROUNDS}",
+            )
+            _, _, usage, (cost,) = sums.values()
+            self._say(
+                f"classes, round {number} of {adaptation.ROUNDS}: "
+                f"{cost / max(usage[:, 0].sum(), 1):.4f} squared steps a block"
+            )
+            basis = adaptation.update_classes(prior, basis, sums)
+        return basis
+
+    def _weights(self, found, basis: bases.Basis) -> bases.Basis:
+        sums = self._total(
+            found, basis, adaptation.no_weight_sums, adaptation.weight_sums, "weights"
+        )
+        return adaptation.update_weights(basis, sums)
+
+    def _learn_state(self, found, basis: bases.Basis) -> bases.Basis:
+        (state,) = self._watched(
+            "state", self._state_pixels, lambda done: found.coalesce(1).mapPartitions(
+                partial(_state, self._context.broadcast(basis), done, self._last)
+            ).collect(),
+        )  # fmt: skip
+        return replace(basis, state=state)
+
+    def _judge_all(self, found, prior: bases.Basis, basis: bases.Basis) -> None:
+        """Find out what every stage was worth, on the pictures that were held out."""
+        if not self._pixels[True]:
+            return
+        stages = [prior, *(bases.read_basis(self._folder / f"{s}.basis") for s in _JUDGED), basis]
+        began = time.monotonic()
+        rows = self._watched(
+            "comparing", self._pixels[True], lambda done: found.mapPartitions(
+                partial(_judge, self._context.broadcast(stages), done)
+            ).collect(),
+        )  # fmt: skip
+        rows.sort(key=lambda row: row[0])
+        totals = [adaptation.together(judged) for judged in zip(*(j for _, j in rows), strict=True)]
+        for stage, total in zip((*_JUDGED, "state"), totals[1:], strict=True):
+            self.outcome.gains[stage] = adaptation.gain(totals[0], total)
+        self.outcome.stage_seconds["comparing"] = time.monotonic() - began
+
+    def _total(self, found, basis, empty: Callable, one: Callable, title: str) -> adaptation.Sums:
+        """The sums of all samples: added up on the executors, only a few reach the driver."""
+        shared = self._context.broadcast(basis)
+        packed = self._watched(
+            title,
+            self._pixels[False],
+            lambda done: found.mapPartitions(partial(_sum, empty, one, shared, done)).treeReduce(
+                partial(_add_packed, empty, shared)
+            ),
+        )
+        self.outcome.sent_bytes += len(packed)
+        return empty(basis).unpack(packed)
+
+    # Running
+
+    def _watched(self, title: str, pixels: int, action: Callable):
+        """Run a Spark action that counts the pixels it has done, showing progress."""
+        done = self._context.accumulator(0)
+        progress = Progress(0, pixels, title=title, quiet=self.options.quiet)
+        progress.watch(title, lambda: min(done.value, pixels))
+        over = threading.Event()
+
+        def show():
+            while not over.wait(0.5):
+                progress.refresh()
+
+        watcher = threading.Thread(target=show, daemon=True)
+        watcher.start()
+        try:
+            return self._run(partial(action, done), title)
+        finally:
+            over.set()
+            watcher.join()
+            progress.close()
+
+    def _run(self, action: Callable, title: str = "reading pictures"):
+        try:
+            self._context.setJobDescription(title)
+            return action()
+        except Exception as error:
+            if session.is_stopped(self._context) or "SparkContext was shut down" in str(error):
+                raise JobError(session.GONE) from None
+            raise JobError(f"{title}: {session.why_lost(error)}") from None
+
+    def _say(self, line: str) -> None:
+        if not self.options.quiet:
+            print(line, flush=True)
+
+
+def _save(basis: bases.Basis, path: Path) -> str:
+    try:
+        return bases.save_basis(basis, path)
+    except OSError as error:
+        raise JobError(
+            f"{path}: cannot be written ({error.strerror}): make room, or allow this user to write "
+            "there, then run the same command again"
+        ) from None
+
+
+_JUDGED = ("classes", "weights")
+
+
+def _class_sums(basis, number, pixels, *, seed):
+    return adaptation.class_sums(basis, number, pixels, seed)
+
+
+def summary(options: Options, outcome: Outcome) -> str:
+    """The end of a run on one screen."""
+    lines = [
+        f"learned from {outcome.pictures} pictures, {outcome.pixels / 1e6:.1f} Mpixel of theirs, "
+        f"in {seconds_text(outcome.seconds)}"
+    ]
+    if outcome.gains:
+        steps = ", ".join(f"{100 * gain:.1f} % after {n}" for n, gain in outcome.gains.items())
+        lines.append(
+            f"{outcome.held_out} pictures that it has not seen become smaller at equal PSNR by "
+            f"{100 * outcome.gains['state']:.1f} % ({steps})"
+        )
+        worth = outcome.gains["state"]
+        lines.append(
+            f"pays for its own {bytes_text(outcome.nbytes)} from "
+            f"{bytes_text(outcome.nbytes / worth)} of archives on"
+            if worth > 0
+            else "this basis is no better than the one it began with: use that one"
+        )
+    else:
+        lines.append(f"fewer than {FEWEST} pictures: none was held out to tell what it is worth")
+    lines.append(f"basis: {printable(str(options.output))}, sha256 {outcome.sha256}")
+    if outcome.left_out:
+        lines.append(f"left out: {len(outcome.left_out)} files")
+    return "\n".join(lines)
