@@ -24,7 +24,8 @@ def test_it_opens_with_the_two_commands(text, repository):
         assert (repository / name).stat().st_mode & 0o111, name
 
 
-def test_the_python_example_runs(text):
+def test_the_python_example_runs(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it writes
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     image = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     names = {"image": image}
