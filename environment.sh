@@ -49,7 +49,8 @@ femto_python() {
     stamp=$femto_venv/femto-${0##*/}.installed
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
         echo "Installing $* (half a gigabyte with Spark: minutes) ..."
-        "$python" -m pip install --quiet --progress-bar off --use-pep517 -c "$femto_home/requirements.txt" "$@" ||
+        # Most modules of these packages are never imported: Python compiles those that are.
+        "$python" -m pip install --quiet --progress-bar off --no-compile --use-pep517 -c "$femto_home/requirements.txt" "$@" ||
             femto_fail "pip could not install these packages; its message is above: check the network and the disk, then run again"
         printf '%s\n' "$wanted" > "$stamp"
     fi

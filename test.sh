@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Check everything: lint, then the tests, in an environment of their own making.
+# Check everything: lint, then the tests, two at a time, in an environment of their own making.
 #   ./test.sh                        all
 #   ./test.sh tests/unit -k tiff     arguments go to pytest
+#   ./test.sh -n 0 --pdb tests/unit  one at a time, in this terminal
 #   ./test.sh tests/cluster          roles and playbooks, by Molecule, on hosts in podman or docker
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
-    scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff pytest hypothesis \
+    scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff pytest pytest-xdist hypothesis \
     ansible ansible-lint molecule yamllint \
     nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client
 femto_java
@@ -32,5 +33,5 @@ if [ "$#" -eq 0 ]; then
         fi
     done
 fi
-python -m pytest ${paths[@]+"${paths[@]}"} "$@" || status=$?
+python -m pytest -n 2 --no-loadscope-reorder ${paths[@]+"${paths[@]}"} "$@" || status=$?
 exit "$status"

@@ -7,6 +7,43 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# These go on with one cluster of hosts, in this order.
+ON_HOSTS = ("test_cluster", "test_faults", "test_guards", "test_jupyter", "test_operations")
+# Two processes take files in this order. The hosts, whose tests take longest, often wait: one
+# process begins with them as soon as the codec is known to be right.
+ORDER = (
+    "unit",
+    "conformance",
+    *ON_HOSTS,
+    "job",
+    "notebooks",
+    "test_engine",
+    "test_preflight",
+    "test_roles",
+)
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        folder = item.path.parent.name
+        return ORDER.index(item.path.stem if folder == "cluster" else folder)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Two processes of pytest-xdist take files in turn; those that go on with the same cluster of
+    hosts count for one file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = Path(nodeid.partition("::")[0])
+            return str(path.parent if path.stem in ON_HOSTS else path)
+
+    return Files(config, log)
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:

@@ -6,7 +6,7 @@ from lab import CLUSTER, Job, compress_locally, crops, wait
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return crops(tmp_path_factory.mktemp("faults") / "in", 96)
+    return crops(tmp_path_factory.mktemp("faults") / "in", 64)
 
 
 @pytest.fixture(scope="module")

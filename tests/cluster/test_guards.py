@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from lab import ADDRESS, CLUSTER, Job, compress_locally, crops, wait
+from lab import ADDRESS, CLUSTER, wait
 
 # A client of the cluster with its own settings instead of the node's: no secret, or a wrong one.
 CLIENT = r"""
@@ -79,12 +79,11 @@ with concurrent.futures.ThreadPoolExecutor(200) as pool:
     return {int(p) for p in cluster.shell(source, f"python3 -c '{script}'").split()}
 
 
-def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
+def test_strangers_find_every_port_closed(stranger, clients, start_long_job, long_archives):
     # The hosts may have just been booted: the faults come before.
     stranger.wait_alive("femto-worker1", "femto-worker2")
-    # Its page on port 4040 goes when it ends: many rounds for every picture.
-    long = ("--psnr", "38")
-    job = Job(stranger, "guards", crops(tmp_path / "in", 48), *long)
+    # Its page on port 4040 goes when it ends.
+    job = start_long_job("guards")
     wait(lambda: 4040 in listening(stranger, "femto-master"), 120, "the job does not start")
     for host in CLUSTER:
         ports = listening(stranger, host)
@@ -107,8 +106,7 @@ def test_strangers_find_every_port_closed(stranger, clients, tmp_path):
         assert "org.apache.spark.deploy" in names
         assert secret not in names
     job.assert_busy()
-    expected = compress_locally(tmp_path / "in", tmp_path / "local", "--no-report", *long)
-    job.assert_completes(expected)
+    job.assert_completes(long_archives)
 
 
 def test_the_secret_is_in_files_of_the_owner_alone(cluster):

@@ -3,33 +3,7 @@
 import contextlib
 
 import pytest
-from lab import ADDRESS, CLUSTER, INVENTORY, SCIPY_IMAGE, Job, compress_locally, crops, wait
-
-# Many rounds for every picture: a job that is still running when the second worker's turn comes.
-LONG = ("--psnr", "38")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return crops(tmp_path_factory.mktemp("operations") / "in", 96)
-
-
-@pytest.fixture(scope="module")
-def expected(pictures):
-    return compress_locally(pictures, pictures.parent / "local", "--no-report", *LONG)
-
-
-@pytest.fixture
-def start_job(cluster, pictures):
-    jobs = []
-
-    def start(name: str) -> Job:
-        jobs.append(Job(cluster, name, pictures, *LONG))
-        return jobs[-1]
-
-    yield start
-    for job in jobs:
-        job.stop()
+from lab import ADDRESS, CLUSTER, INVENTORY, SCIPY_IMAGE, wait
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +47,10 @@ def test_scale_adds_a_worker_and_leaves_the_others_alone(cluster, larger):
     assert set(again.changed.values()) == {0}
 
 
-def test_remove_a_worker_during_a_job(cluster, larger, start_job, expected):
+def test_remove_a_worker_during_a_job(cluster, larger, start_long_job, long_archives):
     cluster.wait_alive("femto-worker1", "femto-worker2", "femto-worker3")
     before = processes(cluster, *CLUSTER)
-    job = start_job("remove")
+    job = start_long_job("remove")
     job.wait_until_busy()
     cluster.playbook(
         "playbooks/remove-worker.yml", "-e", "spark_remove=femto-worker3", inventories=larger
@@ -89,7 +63,7 @@ def test_remove_a_worker_during_a_job(cluster, larger, start_job, expected):
         ).splitlines()[0]
         != "active"
     )
-    job.assert_completes(expected)
+    job.assert_completes(long_archives)
     cluster.wait_alive("femto-worker1", "femto-worker2")
     assert processes(cluster, *CLUSTER) == before
     # It is a stranger again.
@@ -104,7 +78,7 @@ def active(cluster) -> set[str]:
     }
 
 
-def test_upgrade_during_a_job_and_roll_back(cluster, start_job, expected):
+def test_upgrade_during_a_job_and_roll_back(cluster, start_long_job, long_archives):
     (old,) = active(cluster)
     log = cluster.folder / "upgrade.log"
     # One package more makes another environment.
@@ -118,11 +92,11 @@ def test_upgrade_during_a_job_and_roll_back(cluster, start_job, expected):
             1200,
             "the new environment is not built",
         )
-        job = start_job("upgrade")
+        job = start_long_job("upgrade")
         job.wait_until_busy(1)
         switched = active(cluster)
         assert switched != {old} or upgrade.poll() is None
-        job.assert_completes(expected)
+        job.assert_completes(long_archives)
         assert upgrade.wait(timeout=600) == 0, log.read_text()[-4000:]
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -132,6 +106,9 @@ def test_upgrade_during_a_job_and_roll_back(cluster, start_job, expected):
     cluster.wait_alive("femto-worker1", "femto-worker2")
     for host in CLUSTER:
         cluster.shell(host, "/opt/femto/current/bin/python -c 'import tabulate'")
+        # femto is the same in both: what was compiled is taken over.
+        made = f"find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/.complete"
+        assert cluster.shell(host, made) == ""
 
     cluster.playbook("playbooks/upgrade.yml", "-e", f"scipy_environment={old}")
     assert active(cluster) == {old}

@@ -41,8 +41,9 @@ def compile_in(folder: str | None) -> None:
     subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
 
 
-def lend(package: Path, cache: Path) -> None:
-    """Give femto in another folder what was compiled for the installed one.
+def lend(owner: Path, package: Path, cache: Path) -> None:
+    """Give femto in one folder, `package`, what was compiled for the same one in another, `owner`,
+    if anything was.
 
     Should numba not take what it is lent, it compiles again, which costs a minute and nothing else.
     """
@@ -50,14 +51,15 @@ def lend(package: Path, cache: Path) -> None:
 
     from femto import jit
 
-    compiled = Path(jit._FOLDER, Locator.get_suitable_cache_subpath(jit.__file__))
+    compiled = Path(jit._FOLDER, Locator.get_suitable_cache_subpath(str(owner / "jit.py")))
     target = cache / Path(jit._FOLDER).name
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copytree(
-        compiled,
-        target / Locator.get_suitable_cache_subpath(str(package / "jit.py")),
-        dirs_exist_ok=True,
-    )
+    if compiled.is_dir():
+        shutil.copytree(
+            compiled,
+            target / Locator.get_suitable_cache_subpath(str(package / "jit.py")),
+            dirs_exist_ok=True,
+        )
 
 
 def main() -> None:
@@ -68,14 +70,17 @@ def main() -> None:
     installed = Path(jit.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         shipped = unpack.settle(session._zip_packages(Path(folder) / "femto_packages.zip"))
+    linked, cache = current / installed.relative_to(environment), Path(jit._FOLDER).parent
+    # The environment before this one may have had the same femto.
+    lend(linked, installed, cache)
     compile_in(None)
-    lend(current / installed.relative_to(environment), Path(jit._FOLDER).parent)
+    lend(installed, linked, cache)
     if shipped is not None:
         # numba also compares the time of the source.
         for source in (shipped / "femto").glob("*.py"):
             original = (installed / source.name).stat()
             os.utime(source, ns=(original.st_atime_ns, original.st_mtime_ns))
-        lend(shipped / "femto", shipped / "femto" / "__pycache__")
+        lend(installed, shipped / "femto", shipped / "femto" / "__pycache__")
         compile_in(str(shipped))
     marker.touch()
 
