@@ -6,17 +6,12 @@ python3 femto_job/compress.py --ratio 30 --recursive   the same on this machine 
 """
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
-import warnings
 from pathlib import Path
 
 from femto import LaffError, __version__
+from femto_spark import command
 from femto_spark.records import JobError
-
-DONE, SOME_FAILED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
 exit status: 0 all pictures are compressed; 1 some failed, the others are compressed; 2 wrong
@@ -25,14 +20,9 @@ goes on where it was.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; ends the program for wrong options."""
-    parser = _Parser(
+    parser = command.Parser(
         prog="compress.py",
         description="Compress a folder of pictures into .laff archives, on Spark.",
         epilog=_EPILOG,
@@ -100,17 +90,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Run the job and return the exit status. Raises JobError."""
-    given = options.input
-    try:
-        os.scandir(given).close()
-    except FileNotFoundError:
-        remedy = "no such folder: name the folder of your pictures with --input"
-        raise JobError(f"{given}: {remedy}") from None
-    except NotADirectoryError:
-        raise JobError(f"{given}: is not a folder: --input takes a folder of pictures") from None
-    except OSError as error:
-        remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
-        raise JobError(f"{given}: {remedy}") from None
+    command.check_input(options.input)
     if options.output.exists() and not options.output.is_dir():
         raise JobError(f"{options.output}: is a file: name a folder with --output")
     from femto.bases import load_basis
@@ -136,40 +116,13 @@ def run(options: argparse.Namespace, get_context) -> int:
         for row in outcome.rows:
             if row["status"] == "failed":
                 print(f"compress.py: {row['picture']}: {row['error']}", file=sys.stderr)
-    return SOME_FAILED if outcome.count("failed") else DONE
+    return command.SOME_FAILED if outcome.count("failed") else command.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: returns the exit status."""
     options = parse_options(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    contexts = []
-
-    def get_context():
-        from femto_spark import session
-
-        if not options.quiet:
-            print("starting Spark ...", flush=True)
-        contexts.append(session.start("femto compress"))
-        return contexts[0]
-
-    try:
-        status = run(options, get_context)
-    except JobError as error:
-        print(f"compress.py: {error}", file=sys.stderr)
-        status = NOT_RUN
-    except KeyboardInterrupt:
-        print("\ncompress.py: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.stderr.flush()
-        # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
-        os._exit(INTERRUPTED)
-    for context in contexts:
-        with contextlib.suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a Spark that is gone already is no news
-            context.stop()
-    return status
+    return command.execute(run, options, prog="compress.py", spark_name="femto compress")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,8 @@ python3 femto_job/decompressor.py archive/*.laff.gz --basis my.basis
 """
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-import warnings
 from pathlib import Path
 
 # One thread: sums in another order would round otherwise, and the same pictures should give the
@@ -19,9 +16,8 @@ for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_variable] = "1"
 
 from femto import __version__  # noqa: E402
+from femto_spark import command  # noqa: E402
 from femto_spark.records import JobError  # noqa: E402
-
-DONE, NOT_RUN, INTERRUPTED = 0, 2, 130
 
 _EPILOG = """\
 exit status: 0 the basis is written; 2 wrong options, no pictures that can be learned from or no
@@ -29,14 +25,9 @@ Spark; 130 interrupted. After 2 and 130 the same command goes on where it was.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; ends the program for wrong options."""
-    parser = _Parser(
+    parser = command.Parser(
         prog="train.py",
         description="Learn a basis from a folder of pictures, on Spark.",
         epilog=_EPILOG,
@@ -67,8 +58,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Learn, and return the exit status. Raises JobError."""
-    if not options.input.is_dir():
-        raise JobError(f"{options.input}: no such folder: name that of your pictures with --input")
+    command.check_input(options.input)
     if options.output.suffix != ".basis" or options.output.is_dir():
         raise JobError(f"{options.output}: not a name for a basis: name a file NAME.basis")
     if not options.output.parent.is_dir():
@@ -79,40 +69,13 @@ def run(options: argparse.Namespace, get_context) -> int:
     outcome = learn.Learning(wanted, get_context).run()
     if not options.quiet:
         print(learn.summary(wanted, outcome))
-    return DONE
+    return command.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: returns the exit status."""
     options = parse_options(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    contexts = []
-
-    def get_context():
-        from femto_spark import session
-
-        if not options.quiet:
-            print("starting Spark ...", flush=True)
-        contexts.append(session.start("femto train"))
-        return contexts[0]
-
-    try:
-        status = run(options, get_context)
-    except JobError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        status = NOT_RUN
-    except KeyboardInterrupt:
-        print("\ntrain.py: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.stderr.flush()
-        # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
-        os._exit(INTERRUPTED)
-    for context in contexts:
-        with contextlib.suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a Spark that is gone already is no news
-            context.stop()
-    return status
+    return command.execute(run, options, prog="train.py", spark_name="femto train")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ class Job:
     def run(self) -> Outcome:
         """Compress everything that is not done. Raises JobError, KeyboardInterrupt."""
         began = time.monotonic()
-        found = self._find()
+        found = plan.require_pictures(
+            self.options.input, recursive=self.options.recursive, skip=self.options.output
+        )
         self.outcome.ignored = found.ignored
         for name, reason in found.failed:
             self._fail_file(name, reason)
@@ -122,23 +124,6 @@ class Job:
         return self.outcome
 
     # Finding out what there is to do
-
-    def _find(self) -> plan.Found:
-        from femto.pictures import EXTENSIONS
-
-        folder = self.options.input
-        try:
-            found = plan.find_pictures(
-                folder, EXTENSIONS, recursive=self.options.recursive, skip=self.options.output
-            )
-        except OSError as error:
-            raise JobError(f"{printable(str(folder))}: {error.strerror}") from None
-        if found.sources or found.failed:
-            return found
-        hint = "put pictures there, or name another folder with --input"
-        if not self.options.recursive and any(p.is_dir() for p in folder.iterdir()):
-            hint = "add --recursive to look into its sub-folders, " + hint
-        raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
 
     def _run(self, sources: list[Source], records: Records) -> None:
         options = self.options

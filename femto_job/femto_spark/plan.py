@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from .records import JobError
+
 SUFFIX = ".laff.gz"
 FIXED_COST = 50_000
 """What opening, naming and writing one picture costs, in pixels' worth of coding."""
@@ -123,6 +125,22 @@ def find_pictures(
             else:
                 found.sources.append(Source(relative, status.st_size, status.st_mtime_ns))
     return found
+
+
+def require_pictures(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
+    """The pictures of a folder as `find_pictures` lists them; JobError if it has none at all."""
+    from femto.pictures import EXTENSIONS
+
+    try:
+        found = find_pictures(folder, EXTENSIONS, recursive=recursive, skip=skip)
+        if found.sources or found.failed:
+            return found
+        hint = "put pictures there, or name another folder with --input"
+        if not recursive and any(p.is_dir() for p in folder.iterdir()):
+            hint = "add --recursive to look into its sub-folders, " + hint
+    except OSError as error:
+        raise JobError(f"{printable(str(folder))}: {error.strerror}") from None
+    raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
 
 
 def _unlistable(found: Found, folder: Path, error: OSError) -> None:

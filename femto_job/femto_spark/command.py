@@ -1,0 +1,72 @@
+"""What the commands that run on Spark share: options, exit statuses, interrupts, Spark's end."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from .records import JobError
+
+DONE, SOME_FAILED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines that ends the program with NOT_RUN for wrong ones."""
+
+    def error(self, message: str):
+        self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def check_input(folder: Path) -> None:
+    """JobError unless this is a folder that can be listed."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        remedy = "no such folder: name the folder of your pictures with --input"
+        raise JobError(f"{folder}: {remedy}") from None
+    except NotADirectoryError:
+        raise JobError(f"{folder}: is not a folder: --input takes a folder of pictures") from None
+    except OSError as error:
+        remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
+        raise JobError(f"{folder}: {remedy}") from None
+
+
+def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name: str) -> int:
+    """Run a command to its end, however that comes, and return its exit status.
+
+    `run(options, get_context)` returns a status or raises JobError; `get_context` starts Spark,
+    which then is stopped here. An interrupt ends this process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    contexts = []
+
+    def get_context():
+        from . import session
+
+        if not options.quiet:
+            print("starting Spark ...", flush=True)
+        contexts.append(session.start(spark_name))
+        return contexts[0]
+
+    try:
+        status = run(options, get_context)
+    except JobError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        status = NOT_RUN
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.stderr.flush()
+        # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
+        os._exit(INTERRUPTED)
+    for context in contexts:
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a Spark that is gone already is no news
+            context.stop()
+    return status
