@@ -9,6 +9,8 @@ samples are spread over machines, and in whatever order they are added.
    SVD basis of its blocks, some times in turn (`class_sums`, `update_classes`).
 2. *Weights*: the normal equations of the coder's predictors (`weight_sums`, `update_weights`).
 3. *State*: the coder's counters and mixers go on learning, sample after sample (`continue_state`).
+4. *Filter*: the normal equations of the decoder's restoration filter (`filter_sums`,
+   `update_filter`).
 """
 
 import dataclasses
@@ -16,17 +18,14 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment, nnls
 
-from . import bases, classes, kstrings, model, partition, training
-from .blocks import GREY_SCALE, Layout, to_pixels
-from .contexts import Field
+from . import bases, classes, codec, restore, training
+from .blocks import GREY_SCALE
+from .contexts import CONSTANT, ZONE_CONSTANT
 from .equations import new_equations
 
 ROUNDS = 5
 """Of assigning blocks to classes and updating these."""
-CLASS_STEPS = (9.0, 15.0, 25.0, 40.0)
-"""Quantiser steps of RGB pictures at which blocks are assigned to classes."""
 COVARIANCE_BLOCKS = 10_000
 """How many blocks what the basis knows counts for, in a class's covariance, …"""
 LEVEL_BLOCKS = 300
@@ -35,8 +34,8 @@ MEAN_BLOCKS = 4_000
 """… in the mean magnitudes of zones, …"""
 WEIGHT_SAMPLES = 2_000
 """… and how many observations in the weights of the neighbourhood."""
-TRUST = 20
-"""Counts of the coder's state are cut to this, so that a new picture can still change it."""
+FILTER_PIXELS = 4_000
+"""How many pixels what the basis knows counts for in every class of the filter."""
 JUDGED_STEPS = (7.0, 15.0, 32.0)
 """Quantiser steps of RGB pictures at which two bases are compared."""
 _UNIT = 1 << 16
@@ -115,16 +114,13 @@ def class_sums(basis: bases.Basis, number: int, pixels: np.ndarray, seed: int) -
     x = x[(np.abs(x) > 6).any(1)]
     if not len(x):
         return sums
-    drawn = np.random.default_rng([seed, number]).integers(0, len(CLASS_STEPS), len(x))
-    steps = np.array(CLASS_STEPS)[drawn] / (GREY_SCALE if pixels.ndim == 2 else 1)
+    steps = np.array(training.CLASS_STEPS)
+    drawn = np.random.default_rng([seed, number]).integers(0, len(steps), len(x))
+    steps = steps[drawn] / (GREY_SCALE if pixels.ndim == 2 else 1)
     rows = _rows(basis)
-    costs = np.empty((len(x), basis.classes), np.float32)
-    for c in range(basis.classes):
-        rotated = np.ascontiguousarray(x @ rows[c].T.astype(np.float32))
-        costs[:, c] = classes.patch_costs(rotated, steps, basis.levels[c])
-        costs[:, c] += classes.TRADE * basis.prices[c]
+    costs = classes.class_costs(x, steps, rows, basis.levels, basis.prices)
     own = costs.argmin(1)
-    weighted = x.astype(np.float64) / np.sqrt((x**2).mean(1) + 0.3 * steps**2)[:, None]
+    weighted = classes.weighted(x, steps)
     for c in range(basis.classes):
         mine = own == c
         covariances[c] = _exact(weighted[mine].T @ weighted[mine])
@@ -150,8 +146,7 @@ def update_classes(prior: bases.Basis, basis: bases.Basis, sums: Sums) -> bases.
         found = np.linalg.eigh(covariances[c] + expected)[1].T
         # Components keep the places of those that they are most like: what is known of a
         # component's neighbours stays true.
-        place, row = linear_sum_assignment(-((found @ rows[c].T) ** 2).T)
-        found = found[row[np.argsort(place)]]
+        found = training.in_places(found, rows[c])
         found *= np.sign((found * rows[c]).sum(1))[:, None]
         new.components[c - 1] = np.rint(found * 32767)
     means = (magnitudes + LEVEL_BLOCKS * known) / (blocks + LEVEL_BLOCKS)[:, None]
@@ -188,21 +183,14 @@ def _code(basis, number, pixels, passes, state, equations=None):
     return training.code(pixels, step, basis, passes=passes, state=state, equations=equations)
 
 
-def _near(gram, moment, known, strength):
-    """Normal equations with knowledge added: the square root of the system, and its right side
-    after half of the solution; `strength` (n) is what the knowledge counts for."""
-    factor = np.linalg.cholesky(gram + np.diag(strength))
-    return factor, np.linalg.solve(factor, moment + strength * known)
-
-
 def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
     """`basis` with weights and means that are fitted to the sums and, as far as these say little,
     stay what they are."""
     *equations, total, number = sums.values()
     new = _copy(basis)
     for grams, moments, weights, constant in (
-        (*equations[0:2], new.zone_weights, 20),
-        (*equations[2:4], new.weights, 23),
+        (*equations[0:2], new.zone_weights, ZONE_CONSTANT),
+        (*equations[2:4], new.weights, CONSTANT),
     ):
         for index in np.ndindex(*weights.shape[:-1]):
             gram = grams[index]
@@ -211,8 +199,8 @@ def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
                 continue
             strength = np.diag(gram) * (WEIGHT_SAMPLES / observed)
             strength = strength + 1e-6 * np.trace(gram) / len(gram)
-            factor, half = _near(gram, moments[index], weights[index] / 4096, strength)
-            weights[index] = np.rint(np.minimum(nnls(factor.T, half)[0], 7.9) * 4096)
+            known = weights[index] / 4096
+            weights[index] = training.fit_magnitudes(gram, moments[index], strength, known)
     for index in np.ndindex(*new.sign_weights.shape[:-1]):
         gram = equations[4][index]
         energy = np.trace(gram)
@@ -220,9 +208,7 @@ def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
             continue
         strength = (np.diag(gram) + 1) * min(1.0, WEIGHT_SAMPLES / energy) + 5
         known = new.sign_weights[index] / 4096
-        factor, half = _near(gram, equations[5][index], known, strength)
-        solution = np.linalg.solve(factor.T, half)
-        new.sign_weights[index] = np.rint(np.clip(solution, -7.9, 7.9) * 4096)
+        new.sign_weights[index] = training.fit_signs(gram, equations[5][index], strength, known)
     means = (total + MEAN_BLOCKS * basis.means / training.MEAN_SCALE) / (number + MEAN_BLOCKS)
     new.means[:] = np.clip(np.rint(means * training.MEAN_SCALE), 1, 65535)
     return _settled(new)
@@ -238,9 +224,36 @@ def continue_state(basis: bases.Basis, samples) -> bases.Basis:
     for number, pixels in samples:
         for passes in training.PLANS:
             _code(basis, number, pixels, passes, state)
-    slots = state[: model.SLOTS]
-    state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, TRUST)
+    training.cut_counts(state)
     return dataclasses.replace(basis, state=state)
+
+
+# --- filter ----------------------------------------------------------------------------------
+
+
+def no_filter_sums(basis: bases.Basis) -> Sums:
+    """Sums over no samples."""
+    return _filter_sums(restore.no_equations())
+
+
+def _filter_sums(equations) -> Sums:
+    return Sums(tuple(_exact(array) for kind in equations for array in kind))
+
+
+def filter_sums(basis: bases.Basis, number: int, pixels: np.ndarray) -> Sums:
+    """The normal equations of the restoration filter, from coding sample `number`."""
+    equations = restore.no_equations()
+    training.gather_filter(equations, pixels, _step(pixels, training.filter_step(number)), basis)
+    return _filter_sums(equations)
+
+
+def update_filter(basis: bases.Basis, sums: Sums) -> bases.Basis:
+    """`basis` with a filter that is fitted to the sums and, as far as these say little, stays what
+    it is."""
+    values = sums.values()
+    equations = (restore.Equations(*values[:3]), restore.Equations(*values[3:]))
+    table = restore.solve(equations, basis.restoration, FILTER_PIXELS)
+    return dataclasses.replace(basis, restoration=table)
 
 
 # --- what it is worth ------------------------------------------------------------------------
@@ -262,16 +275,12 @@ def together(judged) -> Judged:
 
 def judge(basis: bases.Basis, pixels: np.ndarray) -> Judged:
     """Code and decode a sample at JUDGED_STEPS."""
-    bits, planes = bits_of(pixels), 1 if pixels.ndim == 2 else 3
+    bits = bits_of(pixels)
     nbytes, errors = np.zeros((2, len(JUDGED_STEPS)))
     for i, step in enumerate(_step(pixels, s) for s in JUDGED_STEPS):
-        field = Field(Layout(*pixels.shape[:2], planes), training.PLANS[-1])
-        scores = partition.analyse(pixels, step, bits, basis, field)
-        block_string, layers = kstrings.encode(scores, step, basis, field)
-        nbytes[i] = len(block_string) + sum(map(len, layers))
-        decoded = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
-        error = to_pixels(decoded, field.colour, bits).reshape(pixels.shape) - pixels.astype(float)
-        errors[i] = ((error * 255 / (2**bits - 1)) ** 2).sum()
+        tile = codec.code_tile(pixels, step, bits, basis, passes=max(training.PLANS))
+        nbytes[i] = tile.nbytes
+        errors[i] = tile.sse * (255 / (2**bits - 1)) ** 2
     return Judged(nbytes, errors, pixels.size)
 
 

@@ -137,13 +137,13 @@ def untrained() -> Basis:
     weights[10:12] = 0.15
     weights[12:17] = 0.05
     weights[[19, 21]] = 0.1
-    weights[23] = 0.01
+    weights[contexts.CONSTANT] = 0.01
     zone = np.zeros(contexts.ZONE_FEATURES)
     zone[:2] = 0.2
     zone[2:4] = 0.05
     zone[6:8] = 0.15
     zone[8] = 0.05
-    zone[15], zone[17], zone[20] = 0.03, 0.1, 0.01
+    zone[15], zone[17], zone[contexts.ZONE_CONSTANT] = 0.03, 0.1, 0.01
     keys = ZONES + contexts.LARGE_SIGN_KEYS
     sign = np.zeros((contexts.PASSES, model.PLANES, keys, contexts.SIGNED), np.int32)
     for s in range(SIZES):
@@ -170,7 +170,7 @@ def untrained() -> Basis:
         fixed(weights, contexts.PASSES, 3, contexts.SETS, model.GROUPS),
         sign,
         model.fresh_state(),
-        restore.Table(*np.zeros((2, restore.CLASSES, restore.FEATURES), np.int16)),
+        restore.no_weights(),
     )
 
 

@@ -86,6 +86,9 @@ def block_cost(x, n, levels, shift, bits, expected, quarter, eighth, trade):
     return distortion + trade * rate
 
 
+# --- for training ----------------------------------------------------------------------------
+
+
 @njit
 def _patch_costs(x, steps, levels, shifts, bits, expected, quarter, eighth, trade, out):
     n = x.shape[1]
@@ -98,7 +101,7 @@ def _patch_costs(x, steps, levels, shifts, bits, expected, quarter, eighth, trad
 
 def patch_costs(components: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Cost (steps²) of blocks given as components (n, 63) of one class with `levels` (63), each
-    quantised with its own step (n); float32 (n). For training."""
+    quantised with its own step (n); float32 (n)."""
     shifts = ZERO_LEVEL - np.rint(LEVEL_STEPS * np.log2(steps)).astype(np.int64)
     out = np.empty(len(components), np.float32)
     _patch_costs(
@@ -114,3 +117,23 @@ def patch_costs(components: np.ndarray, steps: np.ndarray, levels: np.ndarray) -
         out,
     )
     return out
+
+
+def class_costs(x: np.ndarray, steps: np.ndarray, rows, levels, prices) -> np.ndarray:
+    """Cost (steps²) of blocks in every class, naming it included.
+
+    `x` float32 (n, 63): scores; `steps` (n): what each is quantised with; of every class `rows`
+    (63, 63), row = component, `levels` (63) and `prices`. Returns float32 (n, classes).
+    """
+    costs = np.empty((len(x), len(levels)), np.float32)
+    for c in range(len(levels)):
+        components = np.ascontiguousarray(x @ rows[c].T.astype(np.float32))
+        costs[:, c] = patch_costs(components, steps, levels[c]) + TRADE * prices[c]
+    return costs
+
+
+def weighted(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Blocks (n, 63) in proportion to their size, with the step (n) as a floor, float64: busy
+    blocks would otherwise rule a basis."""
+    weight = 1 / np.sqrt((x**2).mean(1) + 0.3 * steps**2)
+    return x.astype(np.float64) * weight[:, None]

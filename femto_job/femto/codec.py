@@ -70,13 +70,29 @@ def encode_tile(
     quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file;
     `effort` and `tune` as for `encode`.
     """
-    used = load_basis(basis)
-    layout = Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3)
-    field = Field(layout, passes_of(effort, step, bits, layout.planes), tune)
-    scores = partition.analyse(pixels, step, bits, used, field, classes=effort != "fast")
-    block_string, layers = kstrings.encode(scores, step, used, field)
+    passes = passes_of(effort, step, bits, 1 if pixels.ndim == 2 else 3)
+    return code_tile(
+        pixels, step, bits, load_basis(basis), passes=passes, tune=tune, classes=effort != "fast"
+    )
+
+
+def code_tile(
+    pixels: np.ndarray,
+    step: float,
+    bits: int,
+    basis: Basis,
+    *,
+    passes: int,
+    tune: str = "psnr",
+    classes: bool = True,
+) -> EncodedTile:
+    """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
+    blocks or not."""
+    field = Field(Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3), passes, tune)
+    scores = partition.analyse(pixels, step, bits, basis, field, classes=classes)
+    block_string, layers = kstrings.encode(scores, step, basis, field)
     del scores
-    planes = kstrings.planes_of(kstrings.dequantise(field, step, used), field, step, used)
+    planes = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
     decoded = blocks.to_pixels(planes, field.colour, bits)
     return EncodedTile(block_string, layers, squared_error(pixels, decoded))
 

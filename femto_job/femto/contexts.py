@@ -17,6 +17,9 @@ TRAINED_SET = 3
 MAGNITUDES = 34
 """Features of a score's magnitude level."""
 ZONE_FEATURES = 26
+"""Features of a zone's magnitude level."""
+ZONE_CONSTANT, CONSTANT = 20, 23
+"""Which of a zone's features, and of a magnitude's, is always 1."""
 SIGNED = 16
 """Features of a score's signed prediction."""
 PASSES = 3
@@ -272,7 +275,7 @@ def zone_features(g, t, b):
                 + zones[np.uint64(chroma + on)]
             )
     g[19] = min((np.int64(energy[np.uint64(plane_cell)]) * mean) // (seen + 16), 65535)
-    g[20] = 16
+    g[ZONE_CONSTANT] = 16
     around = (
         np.int64(energy[np.uint64(plane_cell + middle * stride - 1)])
         + energy[np.uint64(plane_cell - stride + middle)]
@@ -380,7 +383,7 @@ def magnitude_features(g, t, b, i, j, k):
                 + m[np.uint64(chroma + down)]
                 + m[np.uint64(chroma + on)]
             ) << 4
-    g[23] = 16
+    g[CONSTANT] = 16
     g[24] = min((np.int64(energy[np.uint64(plane_cell)]) * mean) // (seen + 16), 65535)
     g[25] = zones[np.uint64(left)] + zones[np.uint64(top)]
     g[26] = 0  # the signed prediction's magnitude: set by the caller

@@ -57,6 +57,7 @@ from .equations import gather_magnitude, gather_sign, gather_zone
 from .errors import LaffError
 from .jit import in_place, inlined, njit
 from .model import (
+    BAND,
     C0,
     C1,
     C2,
@@ -119,8 +120,6 @@ LAYERS = {
 }  # fmt: skip
 """What each layer holds, for an archive of four passes or of one: its pass and the zone after its
 last. Pass n codes the magnitudes in steps of 2ⁿ; all zones are coded once in every pass."""
-BAND = np.array([0 if a + b == 0 else min(a + b, 14) // 2 for a, b in ZIGZAG], np.int64)
-"""Eight bands of zones, by a + b."""
 LIMIT = 255
 """Where the count of a slot stops."""
 RATE = 20
@@ -830,6 +829,11 @@ def _layers(passes: int):
         first = last
 
 
+def _last_layer(field: Field) -> tuple[int, int, int, int]:
+    """What `_layers` says of the last layer that is coded."""
+    return list(_layers(field.passes))[field.coded - 1]
+
+
 def code_field(
     scores: np.ndarray,
     step: float,
@@ -940,7 +944,7 @@ def dequantise(field: Field, step: float, basis) -> np.ndarray:
     layout = field.layout
     scores = np.zeros(layout.values, np.float32)
     if field.coded:
-        before, level, _, refined = list(_layers(field.passes))[field.coded - 1]
+        before, level, _, refined = _last_layer(field)
         _reconstruct(
             field.values,
             field.used,
@@ -961,7 +965,7 @@ def step_of(field: Field, step: float) -> float:
     """The step that most scores of a tile are known to."""
     if not field.coded:
         return step
-    before, level, _, refined = list(_layers(field.passes))[field.coded - 1]
+    before, level, _, refined = _last_layer(field)
     # Of a pass that has just begun most scores are known as the pass before left them.
     return step * 2 ** (level if refined >= 10 else max(before, level))
 

@@ -58,6 +58,11 @@ class Table(NamedTuple):
     chroma: np.ndarray
 
 
+def no_weights() -> Table:
+    """Those of a filter that changes nothing."""
+    return Table(*np.zeros((2, CLASSES, FEATURES), np.int16))
+
+
 @njit
 def _activity_and_direction(around, step, bounds, coherences, eighth, classes):
     """Fill classes (group rows, group columns) with activity * DIRECTIONS + direction.
@@ -190,6 +195,13 @@ def _groups(around: np.ndarray, height: int, width: int, step: np.float32) -> np
     return groups
 
 
+def _prepared(plane: np.ndarray, kind: int, sizes: np.ndarray, layout: Layout, step: np.float32):
+    """What `_filter` and `_gather` take of a plane first; `kind` is 0 for luma, 1 for chroma."""
+    around = _with_margin(plane)
+    groups = _groups(around, *plane.shape, step)
+    return around, groups, sizes[kind], layout.stride, layout.origin, LIMITS * step, TAPS
+
+
 def _weights(stored: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(stored.T).astype(np.float32) / np.float32(WEIGHT_ONE)
 
@@ -208,25 +220,15 @@ def restore(planes: np.ndarray, sizes: np.ndarray, layout: Layout, steps, table)
     steps : p numbers
         The quantiser step of each plane, in its units.
     table : Table
-        Trained weights, from `train`.
+        Trained weights, from `solve`.
 
     Returns float32 (p, h, w); the input is not changed.
     """
     out = np.empty(planes.shape, np.float32)
     for p in range(len(planes)):
-        around = _with_margin(planes[p])
-        step = np.float32(steps[p])
-        _filter(
-            around,
-            _groups(around, *out.shape[1:], step),
-            sizes[min(p, 1)],
-            layout.stride,
-            layout.origin,
-            LIMITS * step,
-            TAPS,
-            _weights(table[min(p, 1)]),
-            out[p],
-        )
+        kind = min(p, 1)
+        prepared = _prepared(planes[p], kind, sizes, layout, np.float32(steps[p]))
+        _filter(*prepared, _weights(table[kind]), out[p])
     return out
 
 
@@ -301,53 +303,58 @@ def _with_symmetries(gram, moment, pixels):
     return sums
 
 
-def _solve(gram: np.ndarray, moment: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Weights of every class, which borrows from its direction, that from its activity."""
-    gram, moment, pixels = _with_symmetries(gram, moment, pixels)
+class Equations(NamedTuple):
+    """Normal equations of the filter's weights, in steps, of luma or of chroma: sums of xᵀx
+    (CLASSES, FEATURES, FEATURES), of xᵀy (CLASSES, FEATURES), and pixels (CLASSES)."""
+
+    gram: np.ndarray
+    moment: np.ndarray
+    pixels: np.ndarray
+
+
+def no_equations() -> tuple[Equations, Equations]:
+    """Empty ones of luma and of chroma."""
+    shapes = ((CLASSES, FEATURES, FEATURES), (CLASSES, FEATURES), (CLASSES,))
+    return tuple(Equations(*map(np.zeros, shapes)) for _ in range(2))
+
+
+def gather(equations, original, planes, sizes, layout: Layout, steps) -> None:
+    """Add a coded tile: `original` float32 (p, h, w) holds its planes before coding, the rest is
+    what `restore` gets."""
+    for p in range(len(planes)):
+        kind, step = min(p, 1), np.float32(steps[p])
+        prepared = _prepared(planes[p], kind, sizes, layout, step)
+        _gather(*prepared, original[p] - planes[p], step, *equations[kind])
+
+
+def _solve(equations: Equations, known: np.ndarray, trusted: float) -> np.ndarray:
+    """Weights of every class. What is to be added to the known ones borrows from the class's
+    direction, that from its activity."""
+    known = known.astype(np.float64)
+    moment = equations.moment - np.einsum("cij,cj->ci", equations.gram, known / WEIGHT_ONE)
+    gram, moment, pixels = _with_symmetries(equations.gram, moment, equations.pixels)
     shape = (len(ACTIVITIES) + 1, DIRECTIONS, PLACES)
     gram = gram.reshape(*shape, FEATURES, FEATURES)
     moment, pixels = moment.reshape(*shape, FEATURES), pixels.reshape(shape)
     borrowed = None
     for axes in ((0, 1, 2), (1, 2), (2,), ()):
-        equations = [x.sum(axes, keepdims=True) for x in (gram, moment, pixels)]
+        found = [x.sum(axes, keepdims=True) for x in (gram, moment, pixels)]
+        # As if it had seen so many more pixels at which the known weights were right.
+        found[0] *= (1 + trusted / np.maximum(found[2], 1))[..., None, None]
         if borrowed is not None:
             share = BORROWED / np.maximum(borrowed[2], 1)
-            equations[0] = equations[0] + share[..., None, None] * borrowed[0]
-            equations[1] = equations[1] + share[..., None] * borrowed[1]
-            equations[2] = equations[2] + share * borrowed[2]
-        borrowed = equations
+            found[0] = found[0] + share[..., None, None] * borrowed[0]
+            found[1] = found[1] + share[..., None] * borrowed[1]
+            found[2] = found[2] + share * borrowed[2]
+        borrowed = found
     gram, moment, _ = borrowed
     ridge = 1e-4 * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / FEATURES + 1e-3
     weights = np.linalg.solve(gram + ridge * np.eye(FEATURES), moment[..., None])[..., 0]
-    stored = np.clip(np.rint(weights * WEIGHT_ONE), -32767, 32767)
-    return stored.reshape(CLASSES, FEATURES).astype(np.int16)
+    stored = np.rint(weights * WEIGHT_ONE).reshape(CLASSES, FEATURES) + known
+    return np.clip(stored, -32767, 32767).astype(np.int16)
 
 
-def train(samples) -> Table:
-    """Learn the weights by least squares.
-
-    samples: iterable of (original, planes, sizes, layout, steps) of coded tiles, where `original`
-    float32 (p, h, w) holds the planes before coding and the rest is what `restore` gets. Steps
-    should span what will be used; the error counts in steps, so that every quality has its say.
-    """
-    equations = [
-        (np.zeros((CLASSES, FEATURES, FEATURES)), np.zeros((CLASSES, FEATURES)), np.zeros(CLASSES))
-        for _ in range(2)
-    ]
-    for original, planes, sizes, layout, steps in samples:
-        for p in range(len(planes)):
-            around = _with_margin(planes[p])
-            step = np.float32(steps[p])
-            _gather(
-                around,
-                _groups(around, *planes.shape[1:], step),
-                sizes[min(p, 1)],
-                layout.stride,
-                layout.origin,
-                LIMITS * step,
-                TAPS,
-                original[p] - planes[p],
-                step,
-                *equations[min(p, 1)],
-            )
-    return Table(*(_solve(*sums) for sums in equations))
+def solve(equations, known: Table, trusted: float = 0) -> Table:
+    """The weights that leave the least squared error, in steps, so that every quality has its say;
+    near `known` ones, which in every class count for so many pixels."""
+    return Table(*(_solve(*both, trusted) for both in zip(equations, known, strict=True)))

@@ -28,19 +28,23 @@ from .blocks import (
     dct_matrix,
     inverse,
 )
-from .contexts import SIGNED, Field
+from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field
 from .equations import new_equations
 from .jit import njit
 
 STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
 """Quantiser steps at which the training pictures are coded, in turn. Their number has no divisor in
 common with that of the block sizes, which take turns too."""
+CLASS_STEPS = (9.0, 15.0, 25.0, 40.0)
+"""Quantiser steps of RGB pictures at which small blocks are assigned to classes."""
 TURNS = 4
 """Every picture is learned from in so many positions: as it is, turned by a quarter and by a half,
 and mirrored at the diagonal."""
 MEAN_SCALE = 1024
 PLANS = (1, 4)
 """In how many passes every picture is learned from."""
+TRUST = 20
+"""Counts of the coder's state are cut to this, so that a new picture can still change it."""
 
 
 def report(line: str) -> None:
@@ -78,22 +82,24 @@ def _orientation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return angle, np.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-9)
 
 
+def in_places(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Components, the rows of (63, 63), in the places of those of `known` that they are like."""
+    place, row = linear_sum_assignment(-((rows @ known.T) ** 2).T)
+    return rows[row[np.argsort(place)]]
+
+
 def _svd_basis(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Orthonormal components (63, 63), row = component, of weighted blocks (n, 63).
 
-    Busy blocks would otherwise rule: each is weighted by the inverse of its size, with the step
-    as a floor. The covariance is shrunk towards a diagonal one, which is the DCT's.
+    The covariance is shrunk towards a diagonal one, which is the DCT's.
     """
-    weight = 1 / np.sqrt((x**2).mean(1) + 0.3 * steps**2)
-    weighted = x.astype(np.float64) * weight[:, None]
+    weighted = classes.weighted(x, steps)
     covariance = weighted.T @ weighted / len(x)
     shrink = 200 / (200 + len(x))
     covariance = (1 - shrink) * covariance + shrink * np.diag(np.diag(covariance))
     rows = np.linalg.eigh(covariance)[1].T[::-1]
-    # Component and frequency meet where they are most alike, so that a trained component has
-    # the place, and the neighbours, of its dominant frequency.
-    place, row = linear_sum_assignment(-(rows**2).T)
-    rows = rows[row[np.argsort(place)]]
+    # So a trained component has the place, and the neighbours, of its dominant frequency.
+    rows = in_places(rows, np.eye(63))
     return rows * np.sign(rows[np.arange(63), np.abs(rows).argmax(1)])[:, None]
 
 
@@ -108,7 +114,7 @@ def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, lim
     x = small_blocks(pictures)
     x = x[(np.abs(x) > 6).any(1)]
     x = x[np.sort(rng.permutation(len(x))[:limit])]
-    steps = np.array([9.0, 15.0, 25.0, 40.0])[rng.integers(0, 4, len(x))]
+    steps = np.array(CLASS_STEPS)[rng.integers(0, len(CLASS_STEPS), len(x))]
     angle, coherence = _orientation(x)
     own = np.where(coherence < 0.5, 0, 1 + (angle / np.pi * count).astype(int) % count)
     rows = [np.eye(63)] * (count + 1)
@@ -116,7 +122,6 @@ def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, lim
     prices = np.full(count + 1, np.log2(count + 1))
     common = np.abs(x).mean(0)
     for iteration in range(iterations + 1):
-        costs = np.empty((len(x), count + 1), np.float32)
         for c in range(count + 1):
             mine = own == c
             if c > 0 and mine.sum() >= 100:
@@ -124,12 +129,7 @@ def train_classes(pictures, count: int, seed: int = 1, iterations: int = 10, lim
             magnitudes = np.abs(x[mine] @ rows[c].T)
             mean = (magnitudes.sum(0) + 50 * common) / (len(magnitudes) + 50)
             levels[c] = classes.levels_of(mean)
-            costs[:, c] = (
-                classes.patch_costs(
-                    np.ascontiguousarray(x @ rows[c].T.astype(np.float32)), steps, levels[c]
-                )
-                + classes.TRADE * prices[c]
-            )
+        costs = classes.class_costs(x, steps, rows, levels, prices)
         own = costs.argmin(1)
         usage = np.bincount(own, minlength=count + 1)
         prices = -np.log2((usage + 50) / (len(x) + 50 * (count + 1)))
@@ -216,13 +216,18 @@ class Means:
         return np.clip(np.rint(means * MEAN_SCALE), 1, 65535).astype(np.int32)
 
 
-def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Solve least squares with weights >= 0 from normal equations; fixed point 1/4096."""
-    n = len(moment)
-    gram = gram + np.eye(n) * (1.0 + 1e-4 * np.trace(gram) / n)
-    factor = np.linalg.cholesky(gram)
-    solution, _ = nnls(factor.T, np.linalg.solve(factor, moment))
+def fit_magnitudes(gram, moment, strength, known=0.0) -> np.ndarray:
+    """Weights >= 0 by least squares from normal equations, (n, n) and (n), as if they had been
+    observed `strength` (n) times to be `known` (n); int32, fixed point 1/4096."""
+    factor = np.linalg.cholesky(gram + np.diag(strength))
+    solution, _ = nnls(factor.T, np.linalg.solve(factor, moment + strength * known))
     return np.rint(np.minimum(solution, 7.9) * 4096).astype(np.int32)
+
+
+def fit_signs(gram, moment, strength, known=0.0) -> np.ndarray:
+    """As `fit_magnitudes`, for weights of any sign."""
+    solution = np.linalg.solve(gram + np.diag(strength), moment + strength * known)
+    return np.rint(np.clip(solution, -7.9, 7.9) * 4096).astype(np.int32)
 
 
 def _solve(equations, basis, enough: float = 500.0) -> None:
@@ -231,8 +236,8 @@ def _solve(equations, basis, enough: float = 500.0) -> None:
     Rows that saw little borrow from the other planes and sets.
     """
     for all_grams, all_moments, all_out, constant in (
-        (equations.zone_gram, equations.zone_moment, basis.zone_weights, 20),
-        (equations.gram, equations.moment, basis.weights, 23),
+        (equations.zone_gram, equations.zone_moment, basis.zone_weights, ZONE_CONSTANT),
+        (equations.gram, equations.moment, basis.weights, CONSTANT),
     ):
         for grams, moments, out in zip(all_grams, all_moments, all_out, strict=True):
             for p, s, k in np.ndindex(*out.shape[:3]):
@@ -242,12 +247,13 @@ def _solve(equations, basis, enough: float = 500.0) -> None:
                 if gram[constant, constant] < enough:
                     gram, moment = grams[:, :, k].sum((0, 1)), moments[:, :, k].sum((0, 1))
                 if gram[constant, constant] >= enough:
-                    out[p, s, k] = _non_negative(gram, moment)
+                    n = len(moment)
+                    strength = np.full(n, 1.0 + 1e-4 * np.trace(gram) / n)
+                    out[p, s, k] = fit_magnitudes(gram, moment, strength)
     grams, moments = equations.sign_gram, equations.sign_moment
     for index in np.ndindex(*grams.shape[:3]):
-        gram = grams[index] + np.eye(SIGNED) * (5 + 1e-3 * np.trace(grams[index]) / SIGNED)
-        weights = np.linalg.solve(gram, moments[index])
-        basis.sign_weights[index] = np.rint(np.clip(weights, -7.9, 7.9) * 4096)
+        strength = np.full(SIGNED, 5 + 1e-3 * np.trace(grams[index]) / SIGNED)
+        basis.sign_weights[index] = fit_signs(grams[index], moments[index], strength)
 
 
 def code(
@@ -287,17 +293,19 @@ def train_weights(work, basis, size_of=lambda i: -1) -> None:
     basis.__post_init__()
 
 
-def train_state(work, basis, size_of=lambda i: -1, trust: int = 20) -> int:
-    """Run the coder over `work` and keep its state in `basis`; returns the bytes it took.
+def cut_counts(state: np.ndarray) -> None:
+    """Cut the counts of a coder's state to TRUST, in place."""
+    slots = state[: model.SLOTS]
+    state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, TRUST)
 
-    Counts are cut to `trust`, so that a new picture can still change what was learned.
-    """
+
+def train_state(work, basis, size_of=lambda i: -1) -> int:
+    """Run the coder over `work` and keep its state in `basis`; returns the bytes it took."""
     state, nbytes = model.fresh_state(), 0
     for i, (picture, step) in enumerate(work):
         for passes in PLANS:
             nbytes += code(picture, step, basis, passes=passes, state=state, size=size_of(i))[1]
-    slots = state[: model.SLOTS]
-    state[: model.SLOTS] = (slots & ~255) | np.minimum(slots & 255, trust)
+    cut_counts(state)
     basis.state = state
     return nbytes
 
@@ -324,23 +332,32 @@ def train_size_costs(work, basis) -> None:
             basis.size_costs[index] = np.linalg.solve(gram[index] + ridge, moment[index])
 
 
+def filter_step(number: int) -> float:
+    """The step at which the filter learns from picture `number`: evenly spread on a logarithmic
+    scale, by the golden ratio."""
+    return 4.5 * (95 / 4.5) ** (number * 0.6180339887 % 1)
+
+
+def gather_filter(equations, picture: np.ndarray, step: float, basis) -> None:
+    """Add a picture, coded with `step`, to the equations of the restoration filter."""
+    field, _ = code(picture, step, basis, passes=max(PLANS))
+    planes = inverse(kstrings.dequantise(field, step, basis), field.sizes, field.layout)
+    step = kstrings.step_of(field, step)
+    middle = np.float32(1 << (8 * picture.dtype.itemsize - 1))
+    pixels = picture.reshape(*picture.shape[:2], -1).astype(np.float32) - middle
+    if len(planes) == 3:
+        pixels = pixels @ colour_matrices(field.colour)[0].T
+    original = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    steps = [step] * len(planes)
+    restore.gather(equations, original, planes, field.sizes, field.layout, steps)
+
+
 def train_restoration(work, basis) -> None:
-    """Fit the filter of `basis`, in place, to the errors left in the pictures of `work`. Steps
-    are spread evenly on a logarithmic scale, by the golden ratio."""
-
-    def samples():
-        for i, (picture, _) in enumerate(work):
-            step = 4.5 * (95 / 4.5) ** (i * 0.6180339887 % 1)
-            field, _ = code(picture, step, basis)
-            planes = inverse(kstrings.dequantise(field, step, basis), field.sizes, field.layout)
-            step = kstrings.step_of(field, step)
-            pixels = picture.reshape(*picture.shape[:2], -1).astype(np.float32) - 128
-            if len(planes) == 3:
-                pixels = pixels @ colour_matrices(field.colour)[0].T
-            original = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-            yield original, planes, field.sizes, field.layout, [step] * len(planes)
-
-    basis.restoration = restore.train(samples())
+    """Fit the filter of `basis`, in place, to the errors left in the pictures of `work`."""
+    equations = restore.no_equations()
+    for i, (picture, _) in enumerate(work):
+        gather_filter(equations, picture, filter_step(i), basis)
+    basis.restoration = restore.solve(equations, restore.no_weights())
 
 
 def train(pictures: list[np.ndarray], *, name: str, count: int = 31, seed: int = 1):

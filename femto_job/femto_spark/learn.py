@@ -35,6 +35,8 @@ STATE_PIXELS = 24_000_000
 """The coder's state learns from no more: it forgets what was longer ago."""
 PROBED = 16
 """Pictures whose headers tell how large pictures of this folder are."""
+STAGES = ("classes", "weights", "state", "filter")
+"""What is learned, in this order; see `femto.adaptation`."""
 FEWEST = 4
 """Fewer pictures are all learned from."""
 
@@ -273,30 +275,33 @@ class Learning:
         self._context = self._get_context()
         found = self._sampled(wanted)
         name = options.name or options.output.name.removesuffix(".basis")
-        basis = self._stage("classes", prior, partial(self._classes, found))
-        basis = self._stage("weights", basis, partial(self._weights, found))
-        basis = self._stage("state", basis, partial(self._learn_state, found))
-        basis.name = name
-        self._judge_all(found, prior, basis)
-        self.outcome.sha256 = _save(basis, options.output)
+        learned = [prior]
+        steps = (self._classes, self._weights, self._learn_state, self._filter)
+        for stage, learn in zip(STAGES, steps, strict=True):
+            learned.append(self._stage(stage, learned[-1], partial(learn, found)))
+        self._judge_all(found, learned)
+        self.outcome.sha256 = _save(replace(learned[-1], name=name), options.output)
         self.outcome.nbytes = options.output.stat().st_size
         shutil.rmtree(self._folder.parent, ignore_errors=True)
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
     def _find(self) -> list[Source]:
-        from femto.pictures import EXTENSIONS
-
-        folder = self.options.input
-        found = plan.find_pictures(folder, EXTENSIONS, recursive=self.options.recursive, skip=None)
-        self.outcome.left_out += found.failed
+        options = self.options
+        found = plan.require_pictures(options.input, recursive=options.recursive)
+        for name, reason in found.failed:
+            self._leave_out(name, reason)
         if not found.sources:
-            hint = "" if self.options.recursive else "add --recursive to look into sub-folders, or "
-            raise JobError(
-                f"{printable(str(folder))}: no pictures in this folder: {hint}"
-                "name the folder of your pictures with --input"
-            )
+            raise self._nothing_to_learn_from()
         return found.sources
+
+    def _nothing_to_learn_from(self) -> JobError:
+        name, reason = self.outcome.left_out[0]
+        return JobError(
+            f"{printable(str(self.options.input))}: none of its pictures can be learned from "
+            f"(the first is {printable(name)}: {printable(reason)}): name another folder with "
+            "--input"
+        )
 
     def _work_folder(self, prior: bases.Basis, wanted: list[Wanted]) -> Path:
         """Where the results of stages wait until the run is over: a folder named after all that
@@ -338,10 +343,7 @@ class Learning:
             for held_out in (False, True)
         }
         if not self._pixels[False]:
-            raise JobError(
-                f"{printable(str(self.options.input))}: none of its pictures can be learned from: "
-                "see the reasons above"
-            )
+            raise self._nothing_to_learn_from()
         self.outcome.pixels = self._pixels[False]
         self._state_pixels = 0
         for w, pixels, _ in facts:
@@ -421,20 +423,25 @@ class Learning:
         )  # fmt: skip
         return replace(basis, state=state)
 
-    def _judge_all(self, found, prior: bases.Basis, basis: bases.Basis) -> None:
+    def _filter(self, found, basis: bases.Basis) -> bases.Basis:
+        sums = self._total(
+            found, basis, adaptation.no_filter_sums, adaptation.filter_sums, "filter"
+        )
+        return adaptation.update_filter(basis, sums)
+
+    def _judge_all(self, found, learned: list[bases.Basis]) -> None:
         """Find out what every stage was worth, on the pictures that were held out."""
         if not self._pixels[True]:
             return
-        stages = [prior, *(bases.read_basis(self._folder / f"{s}.basis") for s in _JUDGED), basis]
         began = time.monotonic()
         rows = self._watched(
             "comparing", self._pixels[True], lambda done: found.mapPartitions(
-                partial(_judge, self._context.broadcast(stages), done)
+                partial(_judge, self._context.broadcast(learned), done)
             ).collect(),
         )  # fmt: skip
         rows.sort(key=lambda row: row[0])
         totals = [adaptation.together(judged) for judged in zip(*(j for _, j in rows), strict=True)]
-        for stage, total in zip((*_JUDGED, "state"), totals[1:], strict=True):
+        for stage, total in zip(STAGES, totals[1:], strict=True):
             self.outcome.gains[stage] = adaptation.gain(totals[0], total)
         self.outcome.stage_seconds["comparing"] = time.monotonic() - began
 
@@ -497,9 +504,6 @@ def _save(basis: bases.Basis, path: Path) -> str:
         ) from None
 
 
-_JUDGED = ("classes", "weights")
-
-
 def _class_sums(basis, number, pixels, *, seed):
     return adaptation.class_sums(basis, number, pixels, seed)
 
@@ -511,12 +515,12 @@ def summary(options: Options, outcome: Outcome) -> str:
         f"in {seconds_text(outcome.seconds)}"
     ]
     if outcome.gains:
+        worth = outcome.gains[STAGES[-1]]
         steps = ", ".join(f"{100 * gain:.1f} % after {n}" for n, gain in outcome.gains.items())
         lines.append(
             f"{outcome.held_out} pictures that it has not seen become smaller at equal PSNR by "
-            f"{100 * outcome.gains['state']:.1f} % ({steps})"
+            f"{100 * worth:.1f} % ({steps})"
         )
-        worth = outcome.gains["state"]
         lines.append(
             f"pays for its own {bytes_text(outcome.nbytes)} from "
             f"{bytes_text(outcome.nbytes / worth)} of archives on"

@@ -26,7 +26,7 @@ def prior():
 
 @pytest.fixture(scope="module")
 def learned(prior):
-    """(basis after the classes, after the weights, after the state), from four samples."""
+    """The basis after the classes, the weights, the state and the filter, from four samples."""
     samples = [weave(seed) for seed in range(4)]
     basis = prior
     for _ in range(2):
@@ -40,12 +40,22 @@ def learned(prior):
         sums.add(adaptation.weight_sums(basis, number, pixels))
     found.append(adaptation.update_weights(basis, sums))
     found.append(adaptation.continue_state(found[-1], enumerate(samples)))
+    sums = adaptation.no_filter_sums(basis)
+    for number, pixels in enumerate(samples):
+        sums.add(adaptation.filter_sums(found[-1], number, pixels))
+    found.append(adaptation.update_filter(found[-1], sums))
     return found
 
 
 def equal(a, b) -> bool:
     names = ("components", "means", "levels", "prices", "zone_weights", "weights", "sign_weights")
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in (*names, "state"))
+    return all(
+        np.array_equal(x, y)
+        for x, y in (
+            *((getattr(a, n), getattr(b, n)) for n in (*names, "state")),
+            *zip(a.restoration, b.restoration, strict=True),
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,6 +63,7 @@ def equal(a, b) -> bool:
     [
         (adaptation.no_class_sums, lambda b, i, x: adaptation.class_sums(b, i, x, 1)),
         (adaptation.no_weight_sums, adaptation.weight_sums),
+        (adaptation.no_filter_sums, adaptation.filter_sums),
     ],
 )
 def test_sums_are_the_same_in_any_order_and_on_any_way(prior, empty, one):
@@ -76,6 +87,7 @@ def test_nothing_seen_changes_nothing_that_is_known(prior):
     assert same.min() > 0.99999
     assert equal(adaptation.update_weights(prior, adaptation.no_weight_sums(prior)), prior)
     assert equal(adaptation.continue_state(prior, []), prior)
+    assert equal(adaptation.update_filter(prior, adaptation.no_filter_sums(prior)), prior)
 
 
 def test_the_basis_that_learning_began_with_is_left_as_it_is(prior, learned):
@@ -93,6 +105,7 @@ def test_learning_makes_pictures_of_the_kind_smaller(prior, learned):
     assert gains[0] > -0.005
     assert gains[1] > 0.03
     assert gains[2] > gains[1]
+    assert gains[3] > gains[2]
 
 
 def test_classes_learn_the_blocks_of_their_kind(prior, learned):
@@ -116,6 +129,10 @@ def test_sixteen_bits_say_the_same_as_eight(prior):
     sixteen = adaptation.class_sums(prior, 0, pixels.astype(np.uint16) * 257, 1).arrays
     for a, b in zip(eight, sixteen, strict=True):
         assert np.allclose(a, b, rtol=1e-4, atol=100)
+    eight = adaptation.filter_sums(prior, 0, pixels).values()
+    sixteen = adaptation.filter_sums(prior, 0, pixels.astype(np.uint16) * 257).values()
+    assert np.allclose(eight[0].sum((1, 2)), sixteen[0].sum((1, 2)), rtol=0.05, atol=200)
+    assert np.allclose(eight[1].sum(0), sixteen[1].sum(0), rtol=0.1, atol=20)
     eight = adaptation.judge(prior, pixels)
     sixteen = adaptation.judge(prior, pixels.astype(np.uint16) * 257)
     assert np.allclose(eight.nbytes, sixteen.nbytes, rtol=0.01)
@@ -126,6 +143,7 @@ def test_a_flat_sample_is_no_obstacle(prior):
     flat = np.full((64, 64), 200, np.uint8)
     assert not any(a.any() for a in adaptation.class_sums(prior, 0, flat, 1).arrays)
     adaptation.weight_sums(prior, 0, flat)
+    adaptation.filter_sums(prior, 0, flat)
     assert adaptation.judge(prior, flat).samples == 64 * 64
 
 

@@ -157,20 +157,40 @@ def quantised(seed: int, step: float, size: int, shape=(96, 128)):
     return planes, decoded.astype(np.float32), sizes, layout, [step]
 
 
+def learn(samples) -> restore.Table:
+    equations = restore.no_equations()
+    for sample in samples:
+        restore.gather(equations, *sample)
+    return restore.solve(equations, restore.no_weights())
+
+
 def test_training_lowers_the_error_of_other_tiles_and_repeats_itself():
     samples = [quantised(seed, 20.0 + 5 * (seed % 3), seed % 2) for seed in range(8)]
-    table = restore.train(samples)
+    table = learn(samples)
     original, decoded, sizes, layout, steps = quantised(20, 25.0, 0)
     restored = restore.restore(decoded, sizes, layout, steps, table)
     assert ((restored - original) ** 2).mean() < 0.95 * ((decoded - original) ** 2).mean()
-    again = restore.train(samples)
+    again = learn(samples)
     assert all((a == b).all() for a, b in zip(table, again, strict=True))
+
+
+def test_what_is_known_stays_as_far_as_nothing_else_is_seen():
+    known = random_table()
+    nothing = restore.solve(restore.no_equations(), known, trusted=1000)
+    assert all((a == b).all() for a, b in zip(nothing, known, strict=True))
+    equations = restore.no_equations()
+    for seed in range(2):
+        restore.gather(equations, *quantised(seed, 20.0, 0))
+    zero = restore.no_weights()
+    free, held = (restore.solve(equations, zero, trusted).luma for trusted in (0, 1e6))
+    # Most classes saw nothing and have the weights of all together.
+    assert np.median(np.abs(held)) < 0.2 * np.median(np.abs(free))
 
 
 def test_weights_are_the_same_for_turned_pictures():
     """Training sees every picture transposed and mirrored too, so filtering a transposed tile
     is transposing the filtered one, up to rounding."""
-    table = restore.train([quantised(seed, 20.0, seed % 2) for seed in range(4)])
+    table = learn([quantised(seed, 20.0, seed % 2) for seed in range(4)])
     _, decoded, sizes, layout, steps = quantised(9, 20.0, 0, (64, 96))
     there = restore.restore(decoded, sizes, layout, steps, table)
     turned = Layout(96, 64, 1)
