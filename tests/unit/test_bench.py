@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bench import adapters, bdrate, figure, measure, memory, metrics, report, run, speed
+from bench import adapters, bdrate, figure, measure, memory, metrics, report, run, scaling, speed
 
 
 def picture(height=48, width=64, channels=3, bits=8, seed=0):
@@ -547,3 +547,49 @@ def test_headline_names_pictures_larger_than_avif():
     assert "- a.png: up to +10.0 %, +10.0 % on the whole" in told
     assert "- b.png" not in told
     assert "| femto | jpeg420 | PSNR-RGB | +0.0 |" in told or "| -0.0 |" in told
+
+
+# --- scaling
+
+
+def scaling_run(job: str, where: str, megapixels: float, fixed: float, rate: float) -> dict:
+    """What bench/scaling.py would measure where every core does `rate` megapixels a second."""
+    cores = scaling.MASTERS[where][1]
+    return {
+        "job": job,
+        "where": where,
+        "pixels": megapixels * 1e6,
+        "start": 4.0,
+        "seconds": fixed + megapixels / rate / cores,
+        "driver_cpu": 1 + 0.01 * megapixels,
+        "tasks": int(megapixels / 2),
+        "task_seconds": megapixels / rate,
+        "result_nbytes": 1000 * megapixels,
+        "shuffle_nbytes": 0,
+        "archive_nbytes": 2e5 * megapixels,
+        "sums_nbytes": 10,
+        "stages": {"classes": 1.0, "state": 2.0},
+    }
+
+
+def test_scaling_tells_what_a_run_takes_anyway_from_what_a_megapixel_takes():
+    runs = [
+        scaling_run(job, where, megapixels, 3.0, 0.5)
+        for job in ("compress", "train")
+        for where in scaling.MASTERS
+        for megapixels in (10, 20)
+    ]
+    assert scaling.line(runs[:2]) == pytest.approx((3.0, 2.0))
+    constants = scaling.model(runs)
+    assert constants["fixed_seconds"] == pytest.approx(7)
+    assert constants["megapixels_per_core_second"] == pytest.approx(0.5)
+    assert constants["pixels_per_task"] == pytest.approx(2e6)
+    assert constants["archive_bytes_per_pixel"] == pytest.approx(0.2)
+    assert scaling.predict(constants, 20, 2) == pytest.approx(27)
+    # So many cores that the driver is the limit.
+    assert scaling.predict(constants, 20, 10_000) == pytest.approx(7.2)
+    one, two = scaling.scaling_rows(runs, "compress")[:2]
+    assert one[:6] == ["1 core", "23.0", "43.0", "3.0", "0.50", "100 %"]
+    assert two[:6] == ["2 cores", "13.0", "23.0", "3.0", "0.50", "93 %"]
+    text = scaling.report(runs)
+    assert "| 20 | 27.0 | 27.0 |" in text
