@@ -48,7 +48,12 @@ import matplotlib.pyplot as plt
 
 SHARE = 0.10
 """Archives may have so much of the original files' bytes."""
-QUALITIES = (85, 80, 75, 70, 65, 60, 50, 40, 30)
+QUALITIES = (85, 80, 75, 70, 65, 60, 50, 40, 30, 25)
+NEARBY = (-10, -5, -2, 0, 2, 5, 10)
+"""Differences to that quality, at which (c) and (c') are measured too: what one quality says is no
+more certain than that its neighbours say the same."""
+EXACT = 60.0
+"""Decibels of a picture without any error, in means."""
 SIDE = 48
 """Pixels a side of pictures that are learned from as pixels."""
 
@@ -164,6 +169,24 @@ def plain_features(image: np.ndarray, components: int) -> np.ndarray:
     return found.vector()[: 16 * (components + 1)]
 
 
+def by_quality(data: Data, quality: int, components: int, repeats: int) -> list[dict]:
+    """AUC of (c) and (c') from archives of qualities near `quality`."""
+    rows = []
+    for near in (quality + difference for difference in NEARBY):
+        archives = [femto.encode(grey(path), quality=near) for path in data.paths]
+        layers = femto.info(archives[0])["layers"]
+        row = {"quality": near, "archive_bytes": sum(map(len, archives))}
+        for name, reader in (
+            ("c", lambda a: femto.features(a).vector()),
+            ("c'", all_layers(components, layers)),
+        ):
+            found, _ = predictions(data, np.stack([reader(a) for a in archives]), repeats)
+            row[name] = round(float(scores_of(data, found)[0]), 4)
+        rows.append(row)
+        say(f"{data.name}: {row}")
+    return rows
+
+
 def encode_archives(data: Data, folder: Path) -> tuple[int, list[Path]]:
     """Archives of the best quality whose bytes are SHARE of the originals' (or the worst quality
     there is); that quality is found on every sixth picture, and then checked on all."""
@@ -183,10 +206,15 @@ def encode_archives(data: Data, folder: Path) -> tuple[int, list[Path]]:
     return quality, paths
 
 
+def decibels(image: np.ndarray, decoded: np.ndarray) -> float:
+    """PSNR, of a picture that came back exact (a flat one) as EXACT."""
+    return min(psnr_db(image, decoded, 255), EXACT)
+
+
 def encode_jpegs(data: Data, archives: list[Path], folder: Path) -> tuple[int, list[Path], float]:
     """JPEG files of the one quality whose mean PSNR is next to that of the archives."""
     images = [grey(path) for path in data.paths]
-    every = [psnr_db(i, femto.decode(a), 255) for i, a in zip(images, archives, strict=True)]
+    every = [decibels(i, femto.decode(a)) for i, a in zip(images, archives, strict=True)]
 
     def jpeg(image, quality):
         file = io.BytesIO()
@@ -194,7 +222,7 @@ def encode_jpegs(data: Data, archives: list[Path], folder: Path) -> tuple[int, l
         return file.getvalue()
 
     def reached(quality):
-        return np.mean([psnr_db(i, grey(io.BytesIO(jpeg(i, quality))), 255) for i in images[::6]])
+        return np.mean([decibels(i, grey(io.BytesIO(jpeg(i, quality)))) for i in images[::6]])
 
     aim = np.mean(every[::6])
     low, high = 5, 95
@@ -342,7 +370,7 @@ def measure(data: Data, folder: Path, options) -> dict:
     """All that is measured on one data set."""
     say(f"{data.name}: {len(data.paths)} pictures; compressing")
     quality, archives = encode_archives(data, folder)
-    jpeg_quality, jpegs, decibels = encode_jpegs(data, archives, folder)
+    jpeg_quality, jpegs, psnr = encode_jpegs(data, archives, folder)
     components = options.components
     layers = femto.info(archives[0])["layers"]
     step = femto.info(archives[0])["step"]
@@ -397,12 +425,13 @@ def measure(data: Data, folder: Path, options) -> dict:
         "sizes": [list(shape) for shape in shapes],
         "quality": quality,
         "jpeg_quality": jpeg_quality,
-        "psnr_db": round(decibels, 2),
+        "psnr_db": round(psnr, 2),
         "original_bytes": original,
         "archive_bytes": sum(p.stat().st_size for p in archives),
         "components": components,
         "inputs": table,
         "layers": sweep,
+        "qualities": by_quality(data, quality, components, options.repeats),
         "decode_ms": round(decoding, 3),
         "what_tells": what_tells(data, matrices["c'"], archives, components, options.repeats),
     }
@@ -444,6 +473,13 @@ def tables(results: dict) -> str:
         header = ["input", "AUC (95 %)", "points over (a)", "accuracy %", "bytes read %",
                   "load ms", "fit s"]  # fmt: skip
         lines.append(markdown(header, rows))
+        reference, near = data["inputs"]["a"]["auc"], data["qualities"]
+        for name in ("c", "c'"):
+            gains = [100 * (row[name] - reference) for row in near]
+            lines.append(
+                f"\n({name}) at qualities {near[0]['quality']} to {near[-1]['quality']}: "
+                f"{np.mean(gains):+.1f} points over (a), {min(gains):+.1f} to {max(gains):+.1f}."
+            )
         told = ", ".join(f"{name} {value:.2f}" for name, value in data["what_tells"].items())
         lines.append(f"\nAUC from less: {told}.\n")
     return "\n".join(lines)

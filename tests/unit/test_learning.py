@@ -29,6 +29,11 @@ def test_features_from_pixels_are_those_of_the_archive(image):
     assert np.abs(found - expected)[~words].max() < 0.2
 
 
+def test_a_picture_that_comes_back_exact_has_a_finite_psnr(image):
+    assert learning.decibels(image, image) == learning.EXACT
+    assert learning.decibels(image, image // 2 * 2) == pytest.approx(51.1, abs=0.1)
+
+
 def test_plain_features_are_the_energies_of_the_map(image):
     found = learning.plain_features(image, 64)
     expected = femto.features(femto.encode(image, psnr=64), components=64, layers=13).vector()
