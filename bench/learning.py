@@ -152,7 +152,7 @@ def same_features(image: np.ndarray, step: float, components: int) -> np.ndarray
 
 
 def plain_features(image: np.ndarray, components: int) -> np.ndarray:
-    """Means and log energies of 8 x 8 DCT scores, pooled alike: no classes, no sizes."""
+    """The features of 8 x 8 DCT scores, pooled alike: no classes, no sizes."""
     rows, columns = -(-image.shape[0] // 8), -(-image.shape[1] // 8)
     pad = (8 * rows - image.shape[0], 8 * columns - image.shape[1])
     cells = np.pad(image, [(0, pad[0]), (0, pad[1])], mode="edge").astype(np.float32) - 128
@@ -166,7 +166,8 @@ def plain_features(image: np.ndarray, components: int) -> np.ndarray:
         *image.shape,
         8,
     )
-    return found.vector()[: 16 * (components + 1)]
+    names = feature_map.vector_names(components)
+    return found.vector()[[not n.startswith(("size", "class")) for n in names]]
 
 
 def by_quality(data: Data, quality: int, components: int, repeats: int) -> list[dict]:

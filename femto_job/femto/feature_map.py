@@ -29,18 +29,20 @@ from . import codec
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
 from .container import PASSES, VERSION
 from .errors import LaffError
-from .jit import njit
+from .jit import inlined, njit
 from .model import CLASSES
 from .tiles import tile_grid
 
 COMPONENTS = 1
 """Default number of components: the first layer's. The coder adapts to what it has read, so that
-every score takes its time; of x-rays, two more layers triple the time and add a point of AUC."""
+every score takes its time; of x-rays, two more layers take half as long again and tell no more."""
 WORDS = CLASSES + SIZES - 1
 """Visual words of luma: the classes of 8 x 8 blocks, then blocks of 16 x 16 and of 32 x 32."""
 FLOOR = 1.0
 """Added to mean energies (squared 8-bit grey levels) before the logarithm: a score below the
 quantiser's step is zero, and its energy should be small, not minus infinity."""
+SCALES = 3
+"""Levels of the wavelet decomposition of the cells' means: details of 16, 32 and 64 pixels."""
 
 
 def _split_matrices() -> np.ndarray:
@@ -95,8 +97,11 @@ class Features:
         """The features pooled over grid x grid equal parts of the picture, float32 (n,).
 
         In this order, see `vector_names`: for every plane and part (row by row), the mean grey
-        level less the middle, the logarithm of the variance of the cells' means, and of the mean
-        energy of every further component, ln(1 + mean square); then for every part the share of
+        level less the middle, the logarithm of the variance of component 0, and of the mean
+        energy of every further component, ln(1 + mean square), and of the details of component 0
+        at 16, 32 and 64 pixels: its orthonormal Haar wavelet decomposition (Mallat 1989), at each
+        scale what differs between left and right, between top and bottom, and along the diagonals
+        (a last row or column without a partner is taken twice); then for every part the share of
         its cells in blocks of 8, 16 and 32 pixels; at last the share of every visual word in the
         picture. All in 8-bit grey levels, of RGB pictures those of (R+G+B)/3, so that grey and
         RGB pictures of 8 and 16 bits can be compared.
@@ -108,18 +113,14 @@ class Features:
         rows, columns, planes, components = self.scores.shape
         wanted = 3 if colour else 1
         unit = ((1 << self.bits) - 1) / 255 * (3**0.5 if planes == 3 else 1.0)
-        sums = np.zeros((grid, grid, wanted, components + 1))
+        sums = np.zeros((grid, grid, wanted, components + 1 + 3 * SCALES))
         histogram = np.zeros((grid, grid, WORDS))
-        _pool(
-            self.scores,
-            self.words(),
-            _ends(rows, grid),
-            _ends(columns, grid),
-            1 / unit,
-            sums,
-            histogram,
-        )
-        pooled = np.empty((grid, grid, wanted, components + 1), np.float32)
+        _pool(self.scores, self.words(), 1 / unit, sums, histogram)
+        for plane in range(min(planes, wanted)):
+            _pool_details(
+                self.scores[:, :, plane, 0], 1 / unit, sums[:, :, plane, components + 1 :]
+            )
+        pooled = np.empty(sums.shape, np.float32)
         means = sums[..., 0]
         pooled[..., 0] = means / CELL
         energies = sums[..., 1:]
@@ -146,6 +147,11 @@ def vector_names(components: int = COMPONENTS, grid: int = 4, *, colour: bool = 
             at = f"{plane}_y{y}_x{x}"
             names += [f"{at}_mean", f"{at}_log_variance"]
             names += [f"{at}_log_energy{k}" for k in range(1, components)]
+            names += [
+                f"{at}_log_haar{CELL << level}_{direction}"
+                for level in range(1, SCALES + 1)
+                for direction in ("x", "y", "xy")
+            ]
     names += [f"size{8 << s}_y{y}_x{x}" for y, x in parts for s in range(SIZES)]
     names += [f"class{c}" for c in range(CLASSES)] + ["size16", "size32"]
     return names
@@ -157,34 +163,70 @@ def check_grid(grid: int) -> None:
         raise LaffError(f"a grid of {grid!r} parts a side is not possible: choose 1 to 64")
 
 
-def _ends(cells: int, grid: int) -> np.ndarray:
-    """First and last-but-one cell of every part along one side, int64 (grid, 2); none is empty."""
-    first = np.arange(grid) * cells // grid
-    return np.stack([first, np.maximum((np.arange(grid) + 1) * cells // grid, first + 1)], axis=1)
+@inlined
+def _part(n, g, grid):
+    """First and last-but-one of the g-th of `grid` equal parts of n; none is empty."""
+    first = g * n // grid
+    return first, max((g + 1) * n // grid, first + 1)
 
 
 @njit
-def _pool(scores, words, row_ends, column_ends, scale, sums, histogram):
+def _pool(scores, words, scale, sums, histogram):
     """Per part and plane: the mean of component 0, then the mean squares of all components; and
     how often every word occurs."""
-    planes = min(scores.shape[2], sums.shape[2])
-    components = scores.shape[3]
-    for gy in range(len(row_ends)):
-        for gx in range(len(column_ends)):
-            cells = np.int64(0)
-            for y in range(row_ends[gy, 0], row_ends[gy, 1]):
-                for x in range(column_ends[gx, 0], column_ends[gx, 1]):
-                    cells += 1
+    rows, columns, planes, components = scores.shape
+    grid = len(sums)
+    planes = min(planes, sums.shape[2])
+    for gy in range(grid):
+        top, bottom = _part(rows, gy, grid)
+        for gx in range(grid):
+            left, right = _part(columns, gx, grid)
+            for y in range(top, bottom):
+                for x in range(left, right):
                     histogram[gy, gx, words[y, x]] += 1
                     for p in range(planes):
                         sums[gy, gx, p, 0] += scores[y, x, p, 0]
                         for k in range(components):
                             value = np.float64(scores[y, x, p, k])
                             sums[gy, gx, p, k + 1] += value * value
+            cells = (bottom - top) * (right - left)
             for p in range(planes):
                 sums[gy, gx, p, 0] *= scale / cells
                 for k in range(components):
                     sums[gy, gx, p, k + 1] *= scale * scale / cells
+
+
+@njit
+def _pool_details(smooth, scale, energies):
+    """Per part the mean squares of the Haar details of `smooth` (rows, columns), in x, in y and
+    in both, from fine to coarse."""
+    grid = len(energies)
+    for level in range(SCALES):
+        rows, columns = (smooth.shape[0] + 1) // 2, (smooth.shape[1] + 1) // 2
+        coarser = np.empty((rows, columns), np.float32)
+        details = np.empty((3, rows, columns), np.float32)
+        for y in range(rows):
+            y0, y1 = 2 * y, min(2 * y + 1, smooth.shape[0] - 1)
+            for x in range(columns):
+                x0, x1 = 2 * x, min(2 * x + 1, smooth.shape[1] - 1)
+                a, b, c, d = smooth[y0, x0], smooth[y0, x1], smooth[y1, x0], smooth[y1, x1]
+                coarser[y, x] = (a + b + c + d) / 2
+                details[0, y, x] = (a - b + c - d) / 2
+                details[1, y, x] = (a + b - c - d) / 2
+                details[2, y, x] = (a - b - c + d) / 2
+        for gy in range(grid):
+            top, bottom = _part(rows, gy, grid)
+            for gx in range(grid):
+                left, right = _part(columns, gx, grid)
+                cells = (bottom - top) * (right - left)
+                for i in range(3):
+                    total = 0.0
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            value = np.float64(details[i, y, x])
+                            total += value * value
+                    energies[gy, gx, 3 * level + i] = total * scale * scale / cells
+        smooth = coarser
 
 
 @njit
