@@ -58,3 +58,27 @@ def femto_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the test photographs: {folder} is not there (set FEMTO_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def own_basis(tmp_path_factory) -> Path:
+    """The file of a basis that does not ship: the shipped one with other prices of classes."""
+    from femto import bases
+
+    photo = bases.load_basis()
+    arrays = {name: getattr(photo, name) for name in photo.__dataclass_fields__}
+    path = tmp_path_factory.mktemp("basis of one's own") / "own.basis"
+    bases.save_basis(bases.Basis(**arrays | {"name": "own", "prices": photo.prices + 1}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def own_archive(own_basis) -> bytes:
+    """An archive made with that basis."""
+    import numpy as np
+
+    import femto
+
+    random = np.random.default_rng(5)
+    pixels = np.add.outer(np.arange(40), 2 * np.arange(56)) + random.normal(0, 5, (40, 56))
+    return femto.encode(pixels.astype(np.uint8), basis=str(own_basis))

@@ -46,11 +46,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _features(options: argparse.Namespace) -> int:
-    from . import feature_map, feature_table
+    from . import bases, feature_map, feature_table
 
     components = feature_map.COMPONENTS if options.components is None else options.components
     feature_map.check_components(components)
     feature_map.check_grid(options.grid)
+    bases.check_basis(options.basis)
     failures = 0
 
     def failed(error: Exception) -> None:
@@ -65,6 +66,7 @@ def _features(options: argparse.Namespace) -> int:
         components=components,
         grid=options.grid,
         colour=options.colour,
+        basis=options.basis,
         failed=failed,
     )
     left_out = f", {failures} could not be read" if failures else ""
@@ -91,10 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     features.add_argument("folder", help="archives, searched with its sub-folders")
     features.add_argument("-o", "--output", required=True, help="Parquet file to write")
     features.add_argument("--components", type=int, metavar="1…64",
-                          help="DCT components per 8 x 8 pixels (default 32)")  # fmt: skip
+                          help="DCT components per 8 x 8 pixels (default 1)")  # fmt: skip
     features.add_argument("--grid", type=int, default=4, metavar="N",
                           help="pool over N x N parts of the picture (default 4)")  # fmt: skip
     features.add_argument("--colour", action="store_true", help="chroma too")
+    features.add_argument("--basis", metavar="FILE", help="the archives' basis, if it is neither "
+                          "femto's own nor beside them")  # fmt: skip
     features.set_defaults(run=_features)
     options = parser.parse_args(arguments)
     from .errors import LaffError

@@ -343,6 +343,12 @@ def _load_basis1(name: str = DEFAULT) -> version1.Basis1:
     return version1.read_basis(path.read_bytes(), name)
 
 
+def check_basis(path: str | Path | None) -> None:
+    """LaffError if there is a path, and no file there."""
+    if path is not None and not Path(path).is_file():
+        raise LaffError(f"{path}: no such basis file: check the name")
+
+
 def basis_of(archive) -> Basis | version1.Basis1:
     """The basis that a parsed archive was made with, by name and (the beginning of its) hash.
 
@@ -353,8 +359,7 @@ def basis_of(archive) -> Basis | version1.Basis1:
     load = _load_basis1 if archive.version == 1 else load_basis
     name, sha256, folder = archive.basis_name, archive.basis_sha256, Path(archive.name).parent
     beside = (folder / f"{name}.basis", folder / "basis" / f"{name}.basis")
-    if archive.basis_file is not None and not Path(archive.basis_file).is_file():
-        raise LaffError(f"{archive.basis_file}: no such basis file: check the name")
+    check_basis(archive.basis_file)
     for path in (DEFAULT, archive.basis_file, *filter(Path.is_file, beside)):
         if sha256 and path is not None and (found := load(str(path))).sha256.startswith(sha256):
             return found

@@ -6,6 +6,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from .bases import check_basis
 from .errors import LaffError
 from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
 
@@ -25,6 +26,8 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         The picture is pooled over grid x grid equal parts, 1 to 64.
     colour : bool, default=False
         Chroma planes too; grey pictures have nothing there.
+    basis : str or os.PathLike, default=None
+        File of the archives' basis, if it is not one that femto ships and does not lie beside them.
     on_error : {"raise", "nan"}, default="raise"
         What becomes of an archive that cannot be read: LaffError, which names it, or a row of NaN.
     n_jobs : int, default=None
@@ -39,10 +42,19 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
     >>> model.fit(["a.laff.gz", "b.laff.gz"], [0, 1])  # doctest: +SKIP
     """
 
-    def __init__(self, components=COMPONENTS, grid=4, colour=False, on_error="raise", n_jobs=None):
+    def __init__(
+        self,
+        components=COMPONENTS,
+        grid=4,
+        colour=False,
+        basis=None,
+        on_error="raise",
+        n_jobs=None,
+    ):
         self.components = components
         self.grid = grid
         self.colour = colour
+        self.basis = basis
         self.on_error = on_error
         self.n_jobs = n_jobs
 
@@ -80,7 +92,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         if not isinstance(item, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"{item!r} is no archive: give a path or bytes")
         try:
-            found = features(item, components=self.components)
+            found = features(item, components=self.components, basis=self.basis)
         except LaffError:
             if self.on_error == "raise":
                 raise
@@ -91,6 +103,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
     def _check(self):
         check_components(self.components)
         check_grid(self.grid)
+        check_basis(self.basis)
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error is {self.on_error!r}: choose 'raise' or 'nan'")
 

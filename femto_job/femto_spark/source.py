@@ -47,7 +47,7 @@ _TYPES = {name: (kind,) for name, kind in _PLAIN.items()} | {
     "image": (IMAGE,),
 }
 _MODES = ("PERMISSIVE", "DROPMALFORMED", "FAILFAST")
-_OPTIONS = {"path", "paths", "features", "image", "components", "grid", "colour", "mode",
+_OPTIONS = {"path", "paths", "features", "image", "components", "grid", "colour", "basis", "mode",
             "recursivefilelookup", "filesperpartition"}  # fmt: skip
 
 
@@ -65,13 +65,14 @@ class LaffDataSource(DataSource):
     as `array<float>` or `array<double>` too. With no more than path and bytes, no file is opened.
 
     Options: features, image, colour (false); components (1), grid (4), as for femto.features;
-    mode: what becomes of archives that cannot be read, as in Spark's own sources: PERMISSIVE
+    basis: path of the file of the archives' basis, if femto neither ships it nor finds it beside
+    them; mode: what becomes of archives that cannot be read, as in Spark's own sources: PERMISSIVE
     (default; a row with path, bytes and error, the rest null), DROPMALFORMED (left out), FAILFAST
     (the query fails); recursiveFileLookup (false); filesPerPartition (64). Files whose names do
     not end in .laff.gz or .laff, or begin with a dot or underscore, are passed over. Only what is
     read of an archive is checked.
 
-    The folder must be one that the driver and all workers see under the same path.
+    The folder must be one that the driver and all workers see under the same path, a basis too.
     """
 
     @classmethod
@@ -95,7 +96,7 @@ class _Settings:
     """The options of a read, checked. Raises LaffError for one that is wrong."""
 
     def __init__(self, options):
-        from femto import feature_map
+        from femto import bases, feature_map
 
         options = {key.lower(): value for key, value in options.items()}
         unknown = sorted(set(options) - _OPTIONS)
@@ -112,6 +113,8 @@ class _Settings:
         feature_map.check_grid(self.grid)
         if self.per_partition < 1:
             raise LaffError("filesPerPartition must be at least 1")
+        self.basis = str(_local(options["basis"]).absolute()) if "basis" in options else None
+        bases.check_basis(self.basis)
         self.mode = options.get("mode", _MODES[0]).upper()
         if self.mode not in _MODES:
             raise LaffError(f"mode {options['mode']!r} is unknown: choose one of {_MODES}")
@@ -208,14 +211,14 @@ class LaffReader(DataSourceReader):
         settings = self.settings
         # Whatever else is wanted, the header and the first layer are looked at.
         if "features" in wanted:
-            about = femto.features(path, components=settings.components)
+            about = femto.features(path, components=settings.components, basis=settings.basis)
             vector = about.vector(settings.grid, colour=settings.colour)
             values["features"] = DenseVector(vector) if self.as_vector else vector.tolist()
         else:
             about = codec.parse(path, layers=1).header
         values |= {"width": about.width, "height": about.height, "bits": about.bits}
         if "image" in wanted:
-            values["image"] = _image(path, femto.decode(path))
+            values["image"] = _image(path, femto.decode(path, basis=settings.basis))
         return values
 
 

@@ -139,6 +139,18 @@ def test_archives_that_cannot_be_read(spark, folder):
         read(spark, folder, mode="FAILFAST").collect()
 
 
+def test_archives_of_a_basis_of_ones_own(spark, tmp_path, own_basis, own_archive):
+    (tmp_path / "own.laff.gz").write_bytes(own_archive)
+    wanted = {"features": "true", "image": "true"}
+    assert "needs the basis 'own'" in read(spark, tmp_path, **wanted).collect()[0].error
+    for given in (str(own_basis), own_basis.as_uri()):
+        row = read(spark, tmp_path, basis=given, **wanted).collect()[0]
+        expected = femto.features(own_archive, basis=own_basis).vector()
+        assert (np.float32(row.features.toArray()) == expected).all()
+        pixels = femto.decode(own_archive, basis=own_basis)
+        assert row.image.data == pixels.tobytes()
+
+
 @pytest.mark.parametrize(
     "options, schema, words",
     [
@@ -148,6 +160,7 @@ def test_archives_that_cannot_be_read(spark, folder):
         ({"grid": "two"}, None, "whole number"),
         ({"feature": "true"}, None, "no option"),
         ({"filesPerPartition": "0"}, None, "at least 1"),
+        ({"basis": "no.basis"}, None, "no such basis file"),
         ({}, "path string, size int", "no column 'size'"),
         ({}, "path int", "no column 'path' of type int"),
     ],

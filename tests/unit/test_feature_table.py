@@ -70,6 +70,7 @@ def test_bad_archives_are_named_and_the_rest_is_written(folder, tmp_path, capsys
         (["archives", "-o", "nowhere/x.parquet"], "cannot be written"),
         (["archives", "-o", "x.parquet", "--components", "0"], "1 to 64"),
         (["archives", "-o", "x.parquet", "--grid", "0"], "1 to 64"),
+        (["archives", "-o", "x.parquet", "--basis", "no.basis"], "no such basis file"),
     ],
 )
 def test_wrong_arguments_are_one_line(folder, tmp_path, monkeypatch, capsys, arguments, words):
@@ -79,6 +80,18 @@ def test_wrong_arguments_are_one_line(folder, tmp_path, monkeypatch, capsys, arg
     error = capsys.readouterr().err
     assert words in error and len(error.splitlines()) == 1
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_archives_of_a_basis_of_ones_own(tmp_path, own_basis, own_archive, capsys):
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "own.laff.gz").write_bytes(own_archive)
+    arguments = ["features", str(tmp_path / "archives"), "-o", str(tmp_path / "x.parquet")]
+    assert command.main(arguments) == 1
+    assert "needs the basis 'own'" in capsys.readouterr().err
+    assert command.main([*arguments, "--basis", str(own_basis)]) == 0
+    row = parquet.read_table(tmp_path / "x.parquet").to_pylist()[0]
+    expected = femto.features(own_archive, basis=own_basis).vector()
+    assert (np.float32(row["features"]) == expected).all()
 
 
 def test_without_pyarrow_it_says_what_to_install(folder, tmp_path, monkeypatch, capsys):

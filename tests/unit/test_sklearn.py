@@ -106,8 +106,20 @@ def test_pipelines_and_searches_take_it(archives):
     assert names[0] == "luma_y0_x0_mean"
 
 
+def test_archives_of_a_basis_of_ones_own(own_basis, own_archive, tmp_path):
+    with pytest.raises(femto.LaffError, match="needs the basis 'own'"):
+        LaffFeatures().transform([own_archive])
+    found = LaffFeatures(basis=own_basis).transform([own_archive])
+    assert (found[0] == femto.features(own_archive, basis=own_basis).vector()).all()
+    # A name that is wrong is no row of NaN.
+    with pytest.raises(femto.LaffError, match="no such basis file"):
+        LaffFeatures(basis=tmp_path / "no.basis", on_error="nan").transform([own_archive])
+
+
 def test_clone_keeps_the_parameters():
-    first = LaffFeatures(components=10, grid=3, colour=True, on_error="nan", n_jobs=2)
+    first = LaffFeatures(
+        components=10, grid=3, colour=True, basis="own.basis", on_error="nan", n_jobs=2
+    )
     assert clone(first).get_params() == first.get_params()
 
 
