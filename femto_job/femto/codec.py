@@ -294,7 +294,8 @@ def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
     whose row p is what plane p adds to R, G and B.
     """
     if parsed.version == 1:
-        return *_decode_version1(parsed, index, layers), blocks.GREY_AXES.astype(np.float32)
+        colour = blocks.GREY_AXES.astype(np.float32) if parsed.header.channels == 3 else None
+        return *_decode_version1(parsed, index, layers), colour
     field, basis = decode_field(parsed, index, layers=layers)
     scores = kstrings.dequantise(field, parsed.step, basis)
     return scores, field, blocks.colour_matrices(field.colour)[1] if field.colour else None

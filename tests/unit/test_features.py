@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -335,3 +336,27 @@ def test_golden_archives_keep_their_features(repository):
     # Colours beyond black and white are clipped in the picture, not in the scores.
     difference = found.scores[: h // 8, : w // 8, 0, 0] / 8 - means @ GREY_AXES[0]
     assert np.median(np.abs(difference)) < 0.2
+
+
+GOLDEN = sorted((Path(__file__).parents[1] / "conformance" / "golden").glob("*.laff.gz"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.removesuffix(".laff.gz"))
+def test_archives_of_every_version_have_features(path):
+    """Of grey and RGB pictures, of 8 and 16 bits: the cells' means are those of the pixels."""
+    found = femto.features(path, components=64, layers=13)
+    pixels = femto.decode(path)
+    height, width = (n // 8 * 8 for n in pixels.shape[:2])
+    rows, columns = -(-pixels.shape[0] // 8), -(-pixels.shape[1] // 8)
+    planes = 1 if pixels.ndim == 2 else 3
+    assert found.scores.shape == (rows, columns, planes, 64)
+    assert len(found.vector()) == len(feature_map.vector_names(64))
+    if not height or not width:
+        return
+    cells = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, planes)
+    means = cells.mean((1, 3)) - (1 << (found.bits - 1))
+    means = means[..., 0] if planes == 1 else means @ GREY_AXES[0]
+    difference = found.scores[: height // 8, : width // 8, 0, 0] / 8 - means
+    # The decoder's filter and the rounding of pixels move a mean no further than quantising did:
+    # half a step of a score that is 8 times the mean.
+    assert np.median(np.abs(difference)) < femto.info(path)["step"] / 16
