@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests use."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -66,9 +67,8 @@ def own_basis(tmp_path_factory) -> Path:
     from femto import bases
 
     photo = bases.load_basis()
-    arrays = {name: getattr(photo, name) for name in photo.__dataclass_fields__}
     path = tmp_path_factory.mktemp("basis of one's own") / "own.basis"
-    bases.save_basis(bases.Basis(**arrays | {"name": "own", "prices": photo.prices + 1}), path)
+    bases.save_basis(dataclasses.replace(photo, name="own", prices=photo.prices + 1), path)
     return path
 
 

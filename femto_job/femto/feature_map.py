@@ -113,18 +113,20 @@ class Features:
         rows, columns, planes, components = self.scores.shape
         wanted = 3 if colour else 1
         unit = ((1 << self.bits) - 1) / 255 * (3**0.5 if planes == 3 else 1.0)
-        sums = np.zeros((grid, grid, wanted, components + 1 + 3 * SCALES))
+        means = np.zeros((grid, grid, wanted))
+        energies = np.zeros((grid, grid, wanted, components + 3 * SCALES))
         histogram = np.zeros((grid, grid, WORDS))
-        _pool(self.scores, self.words(), 1 / unit, sums, histogram)
+        _pool(self.scores, self.words(), 1 / unit, means, histogram)
         for plane in range(min(planes, wanted)):
-            _pool_details(
-                self.scores[:, :, plane, 0], 1 / unit, sums[:, :, plane, components + 1 :]
-            )
-        pooled = np.empty(sums.shape, np.float32)
-        means = sums[..., 0]
-        pooled[..., 0] = means / CELL
-        energies = sums[..., 1:]
+            scores, found = self.scores[:, :, plane], energies[:, :, plane]
+            _pool_squares(scores, 1 / unit, found[..., :components])
+            smooth = scores[:, :, 0]
+            for first in range(components, components + 3 * SCALES, 3):
+                smooth, details = _haar(smooth)
+                _pool_squares(details, 1 / unit, found[..., first : first + 3])
         energies[..., 0] = np.maximum(energies[..., 0] - means * means, 0)
+        pooled = np.empty((grid, grid, wanted, energies.shape[3] + 1), np.float32)
+        pooled[..., 0] = means / CELL
         pooled[..., 1:] = np.log(FLOOR + energies)
         counts = histogram.sum(axis=2, keepdims=True)
         shares = histogram / counts
@@ -171,12 +173,11 @@ def _part(n, g, grid):
 
 
 @njit
-def _pool(scores, words, scale, sums, histogram):
-    """Per part and plane: the mean of component 0, then the mean squares of all components; and
-    how often every word occurs."""
-    rows, columns, planes, components = scores.shape
-    grid = len(sums)
-    planes = min(planes, sums.shape[2])
+def _pool(scores, words, scale, means, histogram):
+    """Per part and plane the mean of component 0; and how often every word occurs."""
+    rows, columns, planes, _ = scores.shape
+    grid = len(means)
+    planes = min(planes, means.shape[2])
     for gy in range(grid):
         top, bottom = _part(rows, gy, grid)
         for gx in range(grid):
@@ -185,48 +186,47 @@ def _pool(scores, words, scale, sums, histogram):
                 for x in range(left, right):
                     histogram[gy, gx, words[y, x]] += 1
                     for p in range(planes):
-                        sums[gy, gx, p, 0] += scores[y, x, p, 0]
-                        for k in range(components):
-                            value = np.float64(scores[y, x, p, k])
-                            sums[gy, gx, p, k + 1] += value * value
-            cells = (bottom - top) * (right - left)
+                        means[gy, gx, p] += scores[y, x, p, 0]
             for p in range(planes):
-                sums[gy, gx, p, 0] *= scale / cells
-                for k in range(components):
-                    sums[gy, gx, p, k + 1] *= scale * scale / cells
+                means[gy, gx, p] *= scale / ((bottom - top) * (right - left))
 
 
 @njit
-def _pool_details(smooth, scale, energies):
-    """Per part the mean squares of the Haar details of `smooth` (rows, columns), in x, in y and
-    in both, from fine to coarse."""
-    grid = len(energies)
-    for level in range(SCALES):
-        rows, columns = (smooth.shape[0] + 1) // 2, (smooth.shape[1] + 1) // 2
-        coarser = np.empty((rows, columns), np.float32)
-        details = np.empty((3, rows, columns), np.float32)
-        for y in range(rows):
-            y0, y1 = 2 * y, min(2 * y + 1, smooth.shape[0] - 1)
-            for x in range(columns):
-                x0, x1 = 2 * x, min(2 * x + 1, smooth.shape[1] - 1)
-                a, b, c, d = smooth[y0, x0], smooth[y0, x1], smooth[y1, x0], smooth[y1, x1]
-                coarser[y, x] = (a + b + c + d) / 2
-                details[0, y, x] = (a - b + c - d) / 2
-                details[1, y, x] = (a + b - c - d) / 2
-                details[2, y, x] = (a - b - c + d) / 2
-        for gy in range(grid):
-            top, bottom = _part(rows, gy, grid)
-            for gx in range(grid):
-                left, right = _part(columns, gx, grid)
-                cells = (bottom - top) * (right - left)
-                for i in range(3):
-                    total = 0.0
-                    for y in range(top, bottom):
-                        for x in range(left, right):
-                            value = np.float64(details[i, y, x])
-                            total += value * value
-                    energies[gy, gx, 3 * level + i] = total * scale * scale / cells
-        smooth = coarser
+def _pool_squares(values, scale, out):
+    """Per part the mean squares of each of values (rows, columns, n), into out (grid, grid, n)."""
+    rows, columns, n = values.shape
+    grid = len(out)
+    for gy in range(grid):
+        top, bottom = _part(rows, gy, grid)
+        for gx in range(grid):
+            left, right = _part(columns, gx, grid)
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    for k in range(n):
+                        value = np.float64(values[y, x, k])
+                        out[gy, gx, k] += value * value
+            for k in range(n):
+                out[gy, gx, k] *= scale * scale / ((bottom - top) * (right - left))
+
+
+@njit
+def _haar(smooth):
+    """One step of the orthonormal Haar decomposition of (rows, columns): what is smooth, of half
+    the size, rounded up, and the details (…, 3) in x, in y and in both."""
+    height, width = smooth.shape
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    coarser = np.empty((rows, columns), np.float32)
+    details = np.empty((rows, columns, 3), np.float32)
+    for y in range(rows):
+        y0, y1 = 2 * y, min(2 * y + 1, height - 1)
+        for x in range(columns):
+            x0, x1 = 2 * x, min(2 * x + 1, width - 1)
+            a, b, c, d = smooth[y0, x0], smooth[y0, x1], smooth[y1, x0], smooth[y1, x1]
+            coarser[y, x] = (a + b + c + d) / 2
+            details[y, x, 0] = (a - b + c - d) / 2
+            details[y, x, 1] = (a + b - c - d) / 2
+            details[y, x, 2] = (a - b - c + d) / 2
+    return coarser, details
 
 
 @njit
