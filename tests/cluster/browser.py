@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 
@@ -28,10 +29,10 @@ def run_notebook(
 ) -> str:
     """Sign in on the page, open the notebook, run all its cells; what the page shows in the end.
 
-    With `wrong`, that is tried as password first, and has to be refused. Raises
-    playwright.sync_api.Error if the page is not as it should be.
+    With `wrong`, that is tried as password first, and has to be refused. Raises AssertionError,
+    with all that the page says, if the page is not as it should be; `screenshot` shows it then too.
     """
-    from playwright.sync_api import TimeoutError, expect, sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
@@ -39,47 +40,59 @@ def run_notebook(
             viewport={"width": 1400, "height": 1000}, ignore_https_errors=True
         ).new_page()
         page.set_default_timeout(90_000)
-        page.goto(f"{url}/lab/tree/{notebook}?reset")
-        if wrong:
-            page.fill("#password_input", wrong)
-            page.click("#login_submit")
-            expect(page.get_by_text("Invalid credentials")).to_be_visible(timeout=30_000)
-        page.fill("#password_input", token)
-        page.click("#login_submit")
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
-        # A kernel has started, and nothing asks for one.
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
-        # A page that is still loading drops what it is told: told again, until a cell runs.
-        for attempt in range(5):
-            # Told before it has found the kernel, it asks which; the first answer is the right one.
-            if page.locator(".jp-Dialog").is_visible():
-                page.locator(".jp-Dialog .jp-mod-accept").click()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            try:
-                page.wait_for_function(
-                    r"() => /\[[\d*]+\]/.test(document.querySelector('.jp-CodeCell')?.innerText)",
-                    timeout=15_000,
-                )
-                break
-            except TimeoutError:
-                if attempt == 4:
-                    raise
-        # The last cell with code in it gets its number when all have ended.
-        page.wait_for_function(
-            r"""() => {
-                const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
-                    .filter(cell => cell.querySelector('.cm-content')?.innerText.trim());
-                return cells.length && cells.every(cell =>
-                    /\[\d+\]/.test(cell.querySelector('.jp-InputArea-prompt')?.innerText));
-            }""",
-            timeout=seconds * 1000,
-        )
+        try:
+            _open(page, url, notebook, token, wrong)
+            _run_all(page, seconds)
+        except (AssertionError, Error) as error:
+            page.screenshot(path=screenshot)
+            said = page.locator("body").inner_text()
+            raise AssertionError(f"{error}\nThe page ({screenshot}) says:\n{said}") from error
         page.wait_for_timeout(1000)
         page.screenshot(path=screenshot)
         shown = "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts())
         browser.close()
     return shown
+
+
+def _open(page, url: str, notebook: str, token: str, wrong: str) -> None:
+    """Sign in, and wait until the notebook has its kernel."""
+    from playwright.sync_api import expect
+
+    page.goto(f"{url}/lab/tree/{notebook}?reset")
+    if wrong:
+        page.fill("#password_input", wrong)
+        page.click("#login_submit")
+        expect(page.get_by_text("Invalid credentials")).to_be_visible(timeout=30_000)
+    page.fill("#password_input", token)
+    page.click("#login_submit")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
+    # The page shows a kernel, idle, before it has one; told to run then, it asks for another. The
+    # server knows when it is connected.
+    end = time.monotonic() + 120
+    while True:
+        sessions = page.request.get(f"{url}/api/sessions").json()
+        kernels = [session["kernel"] for session in sessions if session["path"] == notebook]
+        if any(k["connections"] and k["execution_state"] == "idle" for k in kernels):
+            break
+        assert time.monotonic() < end, f"the page has no kernel: {sessions}"
+        page.wait_for_timeout(500)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=30_000)
+
+
+def _run_all(page, seconds: int) -> None:
+    """Run all cells, and wait until they have ended; those behind one that fails do not run."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    # A cell that has to wait shows a star, one that has ended a number.
+    page.wait_for_function(
+        r"""() => {
+            const prompts = [...document.querySelectorAll('.jp-Notebook .jp-InputArea-prompt')]
+                .map(prompt => prompt.innerText);
+            return prompts.some(prompt => /\[\d+\]/.test(prompt))
+                && !prompts.some(prompt => prompt.includes('*'));
+        }""",
+        timeout=seconds * 1000,
+    )
 
 
 if __name__ == "__main__":
