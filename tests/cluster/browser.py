@@ -4,11 +4,14 @@ python browser.py URL TOKEN_FILE NOTEBOOK SCREENSHOT
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from jupyter_page import Server
+from lab import wait
 
 
 def find() -> str | None:
@@ -68,31 +71,33 @@ def _open(page, url: str, notebook: str, token: str, wrong: str) -> None:
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
     # The page shows a kernel, idle, before it has one; told to run then, it asks for another. The
     # server knows when it is connected.
-    end = time.monotonic() + 120
-    while True:
-        sessions = page.request.get(f"{url}/api/sessions").json()
-        kernels = [session["kernel"] for session in sessions if session["path"] == notebook]
-        if any(k["connections"] and k["execution_state"] == "idle" for k in kernels):
-            break
-        assert time.monotonic() < end, f"the page has no kernel: {sessions}"
-        page.wait_for_timeout(500)
+    server = Server(url, token)
+
+    def connected() -> bool:
+        kernels = [s["kernel"] for s in server.ask("/api/sessions") if s["path"] == notebook]
+        return any(k["connections"] and k["execution_state"] == "idle" for k in kernels)
+
+    wait(connected, 120, "the page gets no kernel")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=30_000)
 
 
 def _run_all(page, seconds: int) -> None:
-    """Run all cells, and wait until they have ended; those behind one that fails do not run."""
+    """Run all cells, and wait until they have ended."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    # A cell that has to wait shows a star, one that has ended a number.
-    page.wait_for_function(
+    # A cell that waits shows a star, one that has ended a number, one behind a failed one neither.
+    prompts = page.wait_for_function(
         r"""() => {
-            const prompts = [...document.querySelectorAll('.jp-Notebook .jp-InputArea-prompt')]
-                .map(prompt => prompt.innerText);
+            const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+                .filter(cell => cell.querySelector('.cm-content')?.innerText.trim())
+                .map(cell => cell.querySelector('.jp-InputArea-prompt')?.innerText ?? '');
             return prompts.some(prompt => /\[\d+\]/.test(prompt))
-                && !prompts.some(prompt => prompt.includes('*'));
+                && !prompts.some(prompt => prompt.includes('*'))
+                && prompts;
         }""",
         timeout=seconds * 1000,
-    )
+    ).json_value()
+    assert all(re.search(r"\[\d+\]", prompt) for prompt in prompts), f"not all ran: {prompts}"
 
 
 if __name__ == "__main__":
