@@ -27,6 +27,13 @@ NUMBERS = {
     "femto-worker3": 14,
     "femto-stranger": 15,
     "femto-single": 16,
+    "femto-remote": 17,
+    "femto-alone": 18,
+    "femto-ubuntu-22-04": 22,
+    "femto-ubuntu-24-04": 24,
+    "femto-ubuntu-26-04": 26,
+    "femto-debian-12": 32,
+    "femto-debian-13": 33,
 }
 ADDRESS = {host: f"10.89.60.{number}" for host, number in NUMBERS.items()}
 CLUSTER = ["femto-master", "femto-worker1", "femto-worker2"]
