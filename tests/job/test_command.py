@@ -165,7 +165,7 @@ def test_decoders_that_crash_or_hang_cost_one_row(tmp_path):
     """A copy of the program whose decoders crash and hang on some files."""
     copy = tmp_path / "femto_job"
     shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*"))
-    with open(copy / "femto" / "pictures.py", "a") as file:
+    with open(copy / "femto" / "pictures" / "__init__.py", "a") as file:
         file.write(
             "\n_open = open_page\n"
             "def open_page(source, page=0, *, name=None, gray=False):\n"

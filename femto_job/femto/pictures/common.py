@@ -1,0 +1,205 @@
+"""What all readers share: limits, errors, quiet libraries, a picture's bytes."""
+
+import contextlib
+import io
+import logging
+import os
+import threading
+import warnings
+from pathlib import Path
+
+from ..errors import LaffError
+
+# fmt: off
+RAW_EXTENSIONS = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos",
+    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+))
+# fmt: on
+
+# Pixels of a picture that is read by window, and of one that must be decoded as a whole (at most
+# 1 GiB in Pillow, which keeps RGB as four bytes).
+MAX_PIXELS = 1 << 32
+MAX_WHOLE_PIXELS = 1 << 28
+MAX_SIDE = 1 << 20
+MAX_PAGES = 1 << 16
+
+
+class Quiet:
+    """Within it, the libraries print no warnings, and Pillow has no size limit of its own.
+
+    Counted, so that threads that are inside at the same time do not undo each other's settings.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._depth = 0
+
+    def __enter__(self):
+        from PIL import Image
+
+        with self._lock:
+            if self._depth == 0:
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore")
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                self._loggers = [logging.getLogger(name) for name in ("tifffile", "PIL")]
+                self._disabled = [logger.disabled for logger in self._loggers]
+                for logger in self._loggers:
+                    logger.disabled = True
+            self._depth += 1
+
+    def __exit__(self, *exc):
+        from PIL import Image
+
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                for logger, disabled in zip(self._loggers, self._disabled, strict=True):
+                    logger.disabled = disabled
+                Image.MAX_IMAGE_PIXELS = self._limit
+                self._warnings.__exit__(None, None, None)
+
+
+quiet = Quiet()
+_stderr_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def silent_stderr():
+    """Within it, what C libraries print on standard error is dropped (LibRaw, libtiff)."""
+    with _stderr_lock:
+        try:
+            kept = os.dup(2)
+        except OSError:  # no standard error at all
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
+
+
+@contextlib.contextmanager
+def decoding(name: str):
+    """Within it, whatever a library raises about the file `name` becomes a LaffError."""
+    try:
+        with quiet:
+            yield
+    except LaffError:
+        raise
+    except MemoryError as exc:
+        raise LaffError(
+            f"{name}: too little memory to decode it; free some, or cut the picture into parts"
+        ) from exc
+    except ImportError as exc:
+        raise missing(name, exc.name or str(exc)) from exc
+    except Exception as exc:
+        said = exc.args[0] if exc.args and isinstance(exc.args[0], bytes) else str(exc)
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        reason = " ".join(said.split())[:200] or type(exc).__name__
+        if "imagecodecs" in reason and "requires" in reason:
+            raise missing(name, "imagecodecs") from exc
+        raise LaffError(
+            f"{name}: cannot be decoded, the file is damaged or of an unusual kind ({reason}); "
+            "open it in an image editor and save it again"
+        ) from exc
+
+
+def missing(name: str, module: str) -> LaffError:
+    module = module.partition(".")[0]
+    return LaffError(f"{name}: reading or writing it needs {module}; run: pip install {module}")
+
+
+def os_error(name: str, exc: OSError, verb: str, remedy: str) -> LaffError:
+    return LaffError(f"{name}: cannot be {verb}: {exc.strerror or exc}; {remedy}")
+
+
+class Source:
+    """A picture's bytes, in a file or in memory, and what to call it in messages."""
+
+    def __init__(self, path_or_bytes, name: str | None):
+        self.data = None
+        self.path = None
+        if isinstance(path_or_bytes, bytes | bytearray | memoryview):
+            self.data = bytes(path_or_bytes)
+            self.name = name or "picture"
+            self.nbytes = len(self.data)
+        else:
+            self.path = Path(path_or_bytes)
+            self.name = name or str(path_or_bytes)
+            try:
+                if not self.path.is_file():
+                    self.path.stat()  # says "No such file or directory" where that is the reason
+                    raise LaffError(f"{self.name}: is not a file; name a picture file")
+                self.nbytes = self.path.stat().st_size
+            except OSError as exc:
+                raise os_error(
+                    self.name, exc, "read", "check its name and that you may read it"
+                ) from exc
+            except ValueError as exc:  # a null byte in the name
+                raise LaffError(f"{self.name!r}: is not a file name; check it") from exc
+        if self.nbytes == 0:
+            raise LaffError(f"{self.name}: is empty (0 bytes); copy it again from where it came")
+        self.suffix = Path(self.name).suffix.lower()
+
+    def open(self):
+        if self.data is not None:
+            return io.BytesIO(self.data)
+        try:
+            return open(self.path, "rb")
+        except OSError as exc:
+            raise os_error(
+                self.name, exc, "read", "check its name and that you may read it"
+            ) from exc
+
+    def kind(self) -> str:
+        """The format, told by the first bytes; RAW is told by the name."""
+        if self.suffix in RAW_EXTENSIONS:
+            return "RAW"
+        with self.open() as file:
+            head = file.read(16)
+        if head.startswith(b"\x89PNG\r\n\x1a\n"):
+            return "PNG"
+        if head.startswith(b"\xff\xd8\xff"):
+            return "JPEG"
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return "WEBP"
+        if head.startswith(b"BM"):
+            return "BMP"
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return "TIFF"
+        raise LaffError(
+            f"{self.name}: is not a picture that femto reads; convert it to TIFF, PNG, JPEG, WebP "
+            "or BMP, or give a camera RAW file its own suffix (.dng, .nef, .cr2 ...)"
+        )
+
+
+def check_size(name: str, width: int, height: int, *, whole: bool):
+    if width < 1 or height < 1:
+        raise LaffError(f"{name}: has no pixels ({width} x {height}); save it again")
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        raise LaffError(
+            f"{name}: {width} x {height} pixels are more than femto takes "
+            f"({MAX_SIDE} a side, {MAX_PIXELS} in all); cut it into parts"
+        )
+    if whole and width * height > MAX_WHOLE_PIXELS:
+        raise LaffError(
+            f"{name}: {width} x {height} pixels are too many for a format that must be decoded as "
+            f"a whole ({MAX_WHOLE_PIXELS}); save it as a tiled TIFF or cut it into parts"
+        )
+
+
+def check_promise(name: str, raw_nbytes: int, file_nbytes: int, expansion: int):
+    # Small blank pictures can be a few bytes in any format, and do no harm.
+    if raw_nbytes > file_nbytes * expansion + (1 << 24):
+        raise LaffError(
+            f"{name}: its header promises more pixels than {file_nbytes} bytes can hold; "
+            "the file is damaged or cut short: copy it again"
+        )

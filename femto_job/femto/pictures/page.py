@@ -1,0 +1,115 @@
+"""A page of a picture file: what is said of it, how it is read, and windows of its pixels."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .common import decoding
+from .pixels import luma, usable_profile
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """One picture of a file, as it will be coded.
+
+    page: its number in the file, from 0; width, height: pixels, after its orientation was applied;
+    channels: 1 or 3; bits: 8 or 16; error: why it cannot be read (only in a file that has other
+    pages which can), else None.
+    """
+
+    page: int
+    width: int
+    height: int
+    channels: int
+    bits: int
+    error: str | None = None
+
+
+class Plan:
+    """How one page is read. Made from the header alone; pixels are decoded by window()."""
+
+    def __init__(
+        self,
+        page: int,
+        width: int,
+        height: int,
+        channels: int,
+        bits: int,
+        *,
+        icc: bytes | None = None,
+        orientation: int = 1,
+    ):
+        self.size = (height, width)
+        self.orientation = orientation if orientation in range(1, 9) else 1
+        self.icc = usable_profile(icc, b"GRAY" if channels == 1 else b"RGB ")
+        if self.orientation >= 5:
+            width, height = height, width
+        self.info = PageInfo(page, width, height, channels, bits)
+
+    def window(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
+
+class PictureReader:
+    """A page of a picture file that gives windows: reader[y0:y1, x0:x1].
+
+    A window is (h, w) or (h, w, 3), uint8 or uint16, in the picture's own upright orientation.
+    shape, dtype: of the whole page; icc: its ICC profile or None; info: its PageInfo.
+    Raises LaffError when pixels cannot be decoded. Use as a context manager.
+    """
+
+    def __init__(self, name: str, plan: "Plan", gray: bool):
+        self.name = name
+        self.info = plan.info if not gray else replace(plan.info, channels=1)
+        # A profile of a colour picture says nothing about its grey version.
+        self.icc = plan.icc if self.info.channels == plan.info.channels else None
+        self.dtype = np.dtype(np.uint8 if self.info.bits == 8 else np.uint16)
+        size = (self.info.height, self.info.width)
+        self.shape = size if self.info.channels == 1 else (*size, 3)
+        self.ndim = len(self.shape)
+        self._plan = plan
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        self._plan.close()
+
+    def __getitem__(self, key) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        y0, y1, step_y = rows.indices(self.shape[0])
+        x0, x1, step_x = columns.indices(self.shape[1])
+        if step_y != 1 or step_x != 1:
+            raise IndexError("a picture is read by windows [y0:y1, x0:x1] without steps")
+        if y1 <= y0 or x1 <= x0:
+            return np.zeros((max(y1 - y0, 0), max(x1 - x0, 0), *self.shape[2:]), self.dtype)
+        with decoding(self.name):
+            window = self._upright(y0, y1, x0, x1)
+        if self.info.channels == 1 and window.ndim == 3:
+            window = luma(window)
+        return np.ascontiguousarray(window, dtype=self.dtype)
+
+    def _upright(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """The window of the upright picture, from the window of the stored one (TIFF 6.0, 274)."""
+        orientation = self._plan.orientation
+        swapped = orientation >= 5
+        if swapped:
+            y0, y1, x0, x1 = x0, x1, y0, y1
+        height, width = self._plan.size
+        from_bottom, from_right = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)
+        if from_bottom:
+            y0, y1 = height - y1, height - y0
+        if from_right:
+            x0, x1 = width - x1, width - x0
+        window = self._plan.window(y0, y1, x0, x1)
+        if from_bottom:
+            window = window[::-1]
+        if from_right:
+            window = window[:, ::-1]
+        return window.swapaxes(0, 1) if swapped else window

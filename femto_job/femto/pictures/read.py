@@ -1,0 +1,51 @@
+"""Which reader a file needs, and the two ways in: probe() and open_page()."""
+
+from ..errors import LaffError
+from .common import RAW_EXTENSIONS, Source, decoding
+from .page import PageInfo, PictureReader, Plan
+from .pillow import pillow_plan
+from .raw import RawPlan
+from .tiff import tiff_plans
+
+EXTENSIONS = RAW_EXTENSIONS | {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+def _plans(source: Source, page: int | None) -> list["Plan | PageInfo"]:
+    """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
+    kind = source.kind()
+    if kind != "TIFF":
+        if page not in (None, 0):
+            raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
+        return [RawPlan(source) if kind == "RAW" else pillow_plan(source, kind)]
+    return tiff_plans(source, page)
+
+
+def probe(path_or_bytes, *, name: str | None = None) -> list[PageInfo]:
+    """The pictures of a file, told from its header: [PageInfo, ...], one per page.
+
+    path_or_bytes: a path, or the file's bytes; name: what to call it in messages, and whose suffix
+    tells camera RAW (default: the path). Raises LaffError if nothing in it can be read.
+    """
+    source = Source(path_or_bytes, name)
+    with decoding(source.name):
+        plans = _plans(source, None)
+        infos = [plan if isinstance(plan, PageInfo) else plan.info for plan in plans]
+        for plan in plans:
+            if isinstance(plan, Plan):
+                plan.close()
+    return infos
+
+
+def open_page(
+    path_or_bytes, page: int = 0, *, name: str | None = None, gray: bool = False
+) -> PictureReader:
+    """Open one page for reading by window; a context manager.
+
+    page: as PageInfo.page; gray: convert colour to grey (BT.601 luma); path_or_bytes and name as
+    for probe(). Strips and tiles of a TIFF are decoded as windows need them, uncompressed ones are
+    mapped; other formats are decoded as a whole at the first window. Raises LaffError.
+    """
+    source = Source(path_or_bytes, name)
+    with decoding(source.name):
+        (plan,) = _plans(source, page)
+        return PictureReader(source.name, plan, gray)

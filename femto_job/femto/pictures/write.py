@@ -1,0 +1,231 @@
+"""Writing PNG, TIFF and JPEG."""
+
+import contextlib
+import filecmp
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import LaffError
+from .common import check_size, missing, os_error, quiet
+
+FORMATS = {".png": "png", ".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
+
+_ADVICE = {
+    28: "free some space or choose another folder",
+    30: "choose another folder",
+    122: "free some space or choose another folder",
+}
+
+
+def write_picture(
+    path,
+    bands_or_array,
+    *,
+    width: int,
+    height: int,
+    mode: str,
+    bits: int,
+    icc: bytes | None = None,
+    format: str | None = None,
+    overwrite: bool = True,
+) -> bool:
+    """Write a picture file; it appears under its name only when it is whole.
+
+    bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
+    rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 8 or 16; icc:
+    profile to embed; format: "png", "tif" or "jpg" (default: by the suffix). PNG and TIFF are
+    written band by band; JPEG needs the whole picture and holds 8 bits, so 16 are rounded to 8.
+    overwrite: whether another file of this name may be replaced. Returns False if the very same
+    file was there already. Raises LaffError (unknown format, full disk, no permission, another
+    file there, bands that do not fit).
+    """
+    path = Path(path)
+    kind = format or FORMATS.get(path.suffix.lower())
+    if kind not in ("png", "tif", "jpg"):
+        raise LaffError(f"{path}: no format femto writes; use .png, .tif or .jpg")
+    if isinstance(bands_or_array, np.ndarray):
+        bands_or_array = [(0, bands_or_array)]
+    bands = _checked_bands(str(path), bands_or_array, width, height, mode, bits)
+    write = {"png": _write_png, "tif": _write_tiff, "jpg": _write_jpeg}[kind]
+    try:
+        with quiet:
+            return _write_whole(
+                path, overwrite, lambda file: write(file, bands, width, height, mode, bits, icc)
+            )
+    except LaffError:
+        raise
+    except ImportError as exc:
+        raise missing(str(path), exc.name or str(exc)) from exc
+    except OSError as exc:
+        advice = _ADVICE.get(exc.errno, "check that the folder exists and that you may write there")
+        raise os_error(str(path), exc, "written", advice) from exc
+
+
+def _checked_bands(name, bands, width, height, mode, bits) -> Iterator[np.ndarray]:
+    shape = (width,) if mode == "L" else (width, 3)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    expected = 0
+    for y, band in bands:
+        if y != expected or band.shape[1:] != shape or band.dtype != dtype:
+            raise LaffError(
+                f"{name}: band {y} {band.dtype} {band.shape} does not fit at row {expected} of "
+                f"{width} x {height} {mode}, {bits} bits"
+            )
+        expected += len(band)
+        yield band
+    if expected != height:
+        raise LaffError(f"{name}: {expected} rows came, {height} were announced")
+
+
+def _write_whole(path: Path, overwrite: bool, write) -> bool:
+    """Let write(file) fill a file that takes the name `path` at the end, or vanishes."""
+    # Through a link to what it points to; and a device or a pipe cannot be replaced by a file.
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        with open(final, "wb") as file:
+            write(file)
+        return True
+    part = final.with_name(f".{final.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with open(part, "xb") as file:
+            write(file)
+        if final.exists() and not overwrite:
+            if not filecmp.cmp(part, final, shallow=False):
+                raise LaffError(f"{path}: another file is there; overwrite it or choose a new name")
+            part.unlink()
+            return False
+        os.replace(part, final)
+        return True
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
+    """PNG 1.2 as a stream; Pillow writes no 16-bit RGB and wants the whole picture at once."""
+
+    def chunk(kind: bytes, data: bytes):
+        file.write(struct.pack(">I", len(data)) + kind + data)
+        file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
+
+    file.write(b"\x89PNG\r\n\x1a\n")
+    chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0 if mode == "L" else 2, 0, 0, 0))
+    if icc:
+        chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9))
+    pixel = (1 if mode == "L" else 3) * bits // 8
+    deflate = zlib.compressobj(6, zlib.DEFLATED, 15, 8, zlib.Z_FILTERED)
+    above = np.zeros(width * pixel, np.uint8)
+    for band in bands:
+        rows = np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(">"))
+        rows = rows.view(np.uint8).reshape(len(band), -1)
+        for top in range(0, len(rows), 64):
+            part = rows[top : top + 64]
+            data = deflate.compress(_filtered(part, above, pixel))
+            above = part[-1]
+            if data:
+                chunk(b"IDAT", data)
+    chunk(b"IDAT", deflate.flush())
+    chunk(b"IEND", b"")
+
+
+def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
+    """Rows (n, bytes) of a PNG, each by the filter with the least sum of absolute differences."""
+    up = np.vstack([above[None], rows[:-1]])
+    left = np.zeros_like(rows)
+    left[:, pixel:] = rows[:, :-pixel]
+    corner = np.zeros_like(rows)
+    corner[:, pixel:] = up[:, :-pixel]
+    a, b, c = left.astype(np.int16), up.astype(np.int16), corner.astype(np.int16)
+    to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    paeth = np.where((to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, up, corner))
+    average = ((a + b) >> 1).astype(np.uint8)
+    choices = np.stack([rows, rows - left, rows - up, rows - average, rows - paeth])
+    cost = np.abs(choices.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
+    best = cost.argmin(axis=0)
+    out = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    out[:, 0] = best
+    out[:, 1:] = choices[best, np.arange(len(rows))]
+    return out.tobytes()
+
+
+def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
+    """Deflate with horizontal prediction, in strips of about 1 MB."""
+    try:
+        import tifffile
+    except ImportError:
+        if bits != 8:
+            raise
+        # Pillow alone writes 8-bit TIFF, from the whole picture.
+        _whole_image(bands, width, height, mode).save(
+            file, "TIFF", compression="tiff_adobe_deflate", icc_profile=icc
+        )
+        return
+    row_nbytes = width * (1 if mode == "L" else 3) * bits // 8
+    strip = max(1, min(height, (1 << 20) // row_nbytes))
+    big = row_nbytes * height > 3_900_000_000
+    with tifffile.TiffWriter(file, byteorder="<", bigtiff=big) as tif:
+        tif.write(
+            (_predicted(rows) for rows in _strips(bands, strip)),
+            shape=(height, width) if mode == "L" else (height, width, 3),
+            dtype=np.uint8 if bits == 8 else np.uint16,
+            photometric="minisblack" if mode == "L" else "rgb",
+            rowsperstrip=strip,
+            compression="zlib",
+            predictor=True,
+            iccprofile=icc,
+            metadata=None,
+            software=False,
+        )
+
+
+def _predicted(rows: np.ndarray) -> bytes:
+    """A strip as it lies in the file: horizontal differences (TIFF 6.0, section 14), deflate."""
+    # tifffile takes strips one by one only when they are compressed already.
+    difference = rows.copy()
+    difference[:, 1:] -= rows[:, :-1]
+    return zlib.compress(difference.astype(rows.dtype.newbyteorder("<"), copy=False), 6)
+
+
+def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """The same rows in pieces of `rows`, the last one shorter."""
+    rest = None
+    for band in bands:
+        if rest is not None:
+            band = np.concatenate([rest, band])
+        whole = len(band) // rows * rows
+        for top in range(0, whole, rows):
+            yield band[top : top + rows]
+        rest = band[whole:] if whole < len(band) else None
+    if rest is not None:
+        yield rest
+
+
+def _write_jpeg(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
+    if max(width, height) > 65500:
+        raise LaffError(
+            f"{file.name}: JPEG holds at most 65500 pixels a side; write PNG or TIFF instead"
+        )
+    if bits == 16:
+        bands = (((band.astype(np.uint32) + 128) // 257).astype(np.uint8) for band in bands)
+    _whole_image(bands, width, height, mode).save(
+        file, "JPEG", quality=95, subsampling=0, optimize=True, icc_profile=icc
+    )
+
+
+def _whole_image(bands: Iterable[np.ndarray], width, height, mode):
+    from PIL import Image
+
+    check_size("the picture", width, height, whole=True)
+    pixels = np.empty((height, width) if mode == "L" else (height, width, 3), np.uint8)
+    y = 0
+    for band in bands:
+        pixels[y : y + len(band)] = band
+        y += len(band)
+    return Image.fromarray(pixels)
