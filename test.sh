@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Check everything: lint, then the tests, two at a time, in an environment of their own making.
-#   ./test.sh                        all
+#   ./test.sh                        what every change has to pass
+#   ./test.sh --all                  also what takes long: tests marked slow, such as whole roads
+#                                    on other systems
 #   ./test.sh tests/unit -k tiff     arguments go to pytest
 #   ./test.sh -n 0 --pdb tests/unit  one at a time, in this terminal
 #   ./test.sh tests/cluster          roles and playbooks, by Molecule, on hosts in podman or docker
@@ -25,13 +27,5 @@ ruff format --check --quiet --no-cache . || {
 yamllint --strict . || status=1
 ansible-lint --offline -q --profile production || status=1
 # Pytest comes last and prints the summary; lint that failed is told by the exit status.
-paths=()
-if [ "$#" -eq 0 ]; then
-    for folder in tests/unit tests/conformance tests/job tests/notebooks tests/cluster; do
-        if [ -d "$folder" ]; then
-            paths+=("$folder")
-        fi
-    done
-fi
-python -m pytest -n 2 --no-loadscope-reorder ${paths[@]+"${paths[@]}"} "$@" || status=$?
+python -m pytest -n 2 --no-loadscope-reorder "$@" || status=$?
 exit "$status"

@@ -24,12 +24,46 @@ ORDER = (
 )
 
 
-def pytest_collection_modifyitems(items):
+LEFT_OUT = pytest.StashKey[set]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config):
+    config.stash[LEFT_OUT] = set()
+
+
+def pytest_collection_modifyitems(config, items):
     def rank(item):
         folder = item.path.parent.name
-        return ORDER.index(item.path.stem if folder == "cluster" else folder)
+        name = item.path.stem if folder == "cluster" else folder
+        return ORDER.index(name) if name in ORDER else len(ORDER)
 
     items.sort(key=rank)
+    if not config.option.all:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+        config.stash[LEFT_OUT] = {item.nodeid for item in slow}
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = sorted(session.config.stash[LEFT_OUT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[LEFT_OUT] |= set(getattr(node, "workeroutput", {}).get("left out", ()))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[LEFT_OUT]:
+        terminalreporter.section("left to ./test.sh --all")
+        for test in sorted(config.stash[LEFT_OUT]):
+            terminalreporter.line(test)
 
 
 @pytest.hookimpl(optionalhook=True)
