@@ -8,6 +8,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# What one process has compiled serves all others, copies of femto and Spark's workers too.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "femto_job" / "femto" / "__pycache__"))
+
 # These go on with one cluster of hosts, in this order.
 ON_HOSTS = ("test_cluster", "test_faults", "test_guards", "test_jupyter", "test_operations")
 # Two processes take files in this order. The hosts, whose tests take longest, often wait: one

@@ -2,9 +2,11 @@
 
 numba keeps its cache beside the source file, which fails where that place cannot be written (a
 read-only installation, a zip on a Spark worker, a daemon without a home: "no locator available"),
-and it notices a change in the file of a function only, not in what the function calls or reads
-from other files. So femto's compiled code goes to a folder of its own, named after the content of
-all its sources: an update in place can never run stale code.
+it notices a change in the file of a function only, not in what the function calls or reads from
+other files, and it tells copies of a source apart by their paths. So femto's compiled code goes to
+a folder of its own, named after the content of all its sources: an update in place can never run
+stale code, and equal copies (an installation, the link to it, the zip that Spark brings) compile
+once for an account.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 
 def _fingerprint() -> str:
@@ -68,13 +71,41 @@ def _cache_folder() -> str:
 _FOLDER = _cache_folder()
 
 
+class _Locator(_CacheLocator):
+    """Where numba keeps a function of femto, wherever its source lies."""
+
+    def __init__(self, function, path):
+        self._function = function
+        self._py_file = path  # what numba names when it warns
+
+    @classmethod
+    def from_function(cls, function, path):
+        return cls(function, path)
+
+    def get_cache_path(self):
+        return _FOLDER
+
+    def get_source_stamp(self):
+        return None  # the folder's name vouches for the sources
+
+    def get_disambiguator(self):
+        # Modules of version1 are called as those of femto.
+        return f"{self._function.__module__}-{self._function.__code__.co_firstlineno}"
+
+
+class _Implementation(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):
+    _impl_class = _Implementation
+
+
 def _compiled(function, **options):
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _FOLDER
-    try:
-        return numba.njit(cache=bool(_FOLDER), nogil=True, **options)(function)
-    finally:
-        numba.config.CACHE_DIR = previous
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    if _FOLDER:
+        dispatcher._cache = _Cache(function)  # as cache=True does with numba's own
+    return dispatcher
 
 
 def njit(function):

@@ -64,6 +64,9 @@ def test_compiled_code_is_cached_from_a_zip(repository, tmp_path, home):
     place = {"HOME": str(tmp_path)} if home else {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
     assert run(CALL, PYTHONPATH=str(archive), **place).strip() == "0"
     assert run(CALL, PYTHONPATH=str(archive), **place).strip() == "1"
+    # An equal copy elsewhere need not be compiled again.
+    copy = archive.rename(tmp_path / "copy.zip")
+    assert run(CALL, PYTHONPATH=str(copy), **place).strip() == "1"
 
 
 def test_a_cache_folder_of_others_is_not_used(repository, tmp_path):
