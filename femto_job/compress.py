@@ -6,6 +6,7 @@ python3 femto_job/compress.py --ratio 30 --recursive   the same on this machine 
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     target.add_argument("--ratio", type=float, help="instead: so many times smaller")
     target.add_argument("--psnr", type=float, help="instead: so many dB")
     add("--gray", action="store_true", help="turn colour pictures into grey ones")
+    add(
+        "--bands",
+        type=_bands,
+        metavar="LIST",
+        help="of TIFFs with more bands than colours: the band or the three bands that make the "
+        "picture, such as 4,3,2, or each to make every band an archive",
+    )
+    add(
+        "--no-alpha",
+        dest="alpha",
+        action="store_false",
+        help="leave out transparency, and keep the colours behind it: the file calls alpha what is "
+        "a band of its own (default: blend with white)",
+    )
+    add(
+        "--range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="of floating-point samples, and of integers that do not fit 16 bits: the values that "
+        "become the least and the greatest of 65536 levels (default: measured in each picture)",
+    )
     add("--basis", default="photo", metavar="NAME", help="basis to code with, a name or a file")
     add(
         "--effort",
@@ -85,7 +108,18 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.cut_above is not None and not options.cut_above >= 0:
         parser.error("--cut-above is a number of megapixels, 0 or more")
+    if options.range is not None and not -math.inf < options.range[0] < options.range[1] < math.inf:
+        parser.error("--range is two numbers, the lower one first")
     return options
+
+
+def _bands(text: str) -> list[int] | str:
+    if text == "each":
+        return text
+    bands = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if len(bands) not in (1, 3) or min(bands) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: one or three numbers from 1, or each")
+    return bands
 
 
 def run(options: argparse.Namespace, get_context) -> int:

@@ -46,6 +46,9 @@ class Options:
     output: Path
     target: dict = field(default_factory=dict)
     gray: bool = False
+    bands: list[int] | str | None = None
+    alpha: bool = True
+    range: list[float] | None = None
     basis: str = "photo"
     effort: str = "full"
     tune: str = "psnr"
@@ -55,6 +58,11 @@ class Options:
     reader: str = "auto"
     cut_above: float | None = None
     quiet: bool = False
+
+    @property
+    def reading(self) -> dict:
+        """What femto.pictures is to read of a file, where that is not plain."""
+        return {"bands": self.bands, "alpha": self.alpha, "range": self.range}
 
 
 @dataclass
@@ -136,6 +144,7 @@ class Job:
         wanted = {
             "target": {k: float(v) for k, v in target.items()},
             "gray": options.gray,
+            **options.reading,
             "basis": basis_sha256,
             **plan,
         }
@@ -145,6 +154,7 @@ class Job:
             target=options.target,
             plan=plan,
             gray=options.gray,
+            reading=options.reading,
             basis=options.basis,
             basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
             measure=options.report,
@@ -226,9 +236,11 @@ class Job:
         for source in sources:
             found = pages.get(source.name)
             if found is not None:
-                counted[source.name] = [p["page"] for p in found]
+                counted[source.name] = [(p["page"], p["label"]) for p in found]
             else:
-                counted[source.name] = [r["page"] for r in history[source.name]] or [0]
+                counted[source.name] = [(r["page"], r["label"]) for r in history[source.name]] or [
+                    (0, None)
+                ]
         kept = {name: rows[0]["base"] for name, rows in history.items() if rows}
         taken = [r["archive"] for r in records.by_archive.values() if r["picture"] not in counted]
         bases = plan.name_bases(counted, kept, taken)
@@ -244,9 +256,13 @@ class Job:
                     channels=1 if self.options.gray else page["channels"],
                     bits=page["bits"],
                     archive=plan.archive_name(
-                        bases[source.name], page["page"], len(pages[source.name])
+                        bases[source.name],
+                        page["page"],
+                        len(pages[source.name]),
+                        page["label"],
                     ),
                     base=bases[source.name],
+                    label=page["label"],
                 )
                 record = records.by_archive.get(picture.archive)
                 if self._is_current(record, source):
@@ -305,7 +321,9 @@ class Job:
         for source in left:
             self._check()
             try:
-                pages = self._own_sandbox().probe(self.settings.path(source), name=source.name)
+                pages = self._own_sandbox().probe(
+                    self.settings.path(source), name=source.name, reading=self.settings.reading
+                )
                 answers.append((source.name, pages, None))
             except UnreadablePicture as error:
                 answers.append((source.name, None, str(error)))
@@ -619,6 +637,7 @@ class Job:
             "picture": picture.source.name,
             "page": picture.page,
             "pages": picture.pages,
+            "label": picture.label,
             "width": picture.width,
             "height": picture.height,
             "bits": picture.bits,
@@ -634,7 +653,7 @@ class Job:
             )
 
     def _fail_file(self, name: str, reason: str) -> None:
-        self._add_row("failed", {"picture": name, "page": 0, "pages": 1}, reason)
+        self._add_row("failed", {"picture": name, "page": 0, "pages": 1, "label": None}, reason)
 
     def _add_row(self, status: str, facts: dict, reason: str | None = None) -> None:
         self.outcome.rows.append({**facts, "status": status, "error": reason})
@@ -704,7 +723,7 @@ def summary(options: Options, outcome: Outcome) -> str:
         lines.append(f"report:   {printable(str(outcome.reports[0]))}")
     failures = [r for r in outcome.rows if r["status"] == "failed"]
     for row in failures[:10]:
-        page = f" (page {row['page'] + 1})" if row["pages"] > 1 else ""
+        page = plan.which(row["page"], row["pages"], row["label"])
         lines.append(f"failed: {printable(row['picture'])}{page}: {printable(row['error'])}")
     if len(failures) > 10:
         lines.append(f"... and {len(failures) - 10} more failed, see report.csv")

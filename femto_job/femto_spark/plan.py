@@ -45,6 +45,7 @@ class Picture:
     bits: int
     archive: str
     base: str
+    label: str | None = None
     shown: bool = False
 
     @property
@@ -62,14 +63,16 @@ class Picture:
 
     @property
     def title(self) -> str:
-        """The file's name, and the page if it has several."""
-        return self.source.name + (f" (page {self.page + 1})" if self.pages > 1 else "")
+        """The file's name, and which of its pictures if it has several."""
+        return self.source.name + which(self.page, self.pages, self.label)
 
     @property
     def embedded(self) -> dict:
         """The `source` and `metadata` that the archive keeps."""
         name = PurePosixPath(self.source.name).name.encode("utf-8", "replace").decode()
         metadata = {"page": self.page + 1, "pages": self.pages} if self.pages > 1 else None
+        if metadata and self.label:
+            metadata["label"] = self.label
         return {"source": name, "metadata": metadata}
 
 
@@ -155,9 +158,15 @@ def _same(a: Path, b: Path) -> bool:
         return False
 
 
-def archive_name(base: str, page: int, pages: int) -> str:
-    """The archive's path from its base: NAME.laff.gz, or NAME.page-0001.laff.gz and so on."""
-    return base + (f".page-{page + 1:04}" if pages > 1 else "") + SUFFIX
+def which(page: int, pages: int, label: str | None) -> str:
+    """What a file's name is followed by in texts: nothing, " (page 3)" or " (z3)"."""
+    return f" ({label or f'page {page + 1}'})" if pages > 1 else ""
+
+
+def archive_name(base: str, page: int, pages: int, label: str | None = None) -> str:
+    """The archive's path from its base: NAME.laff.gz; of a file of several pictures
+    NAME.page-0001.laff.gz and so on, or by their labels, NAME.z3.laff.gz."""
+    return base + (f".{label or f'page-{page + 1:04}'}" if pages > 1 else "") + SUFFIX
 
 
 def _folded(name: str) -> str:
@@ -166,7 +175,9 @@ def _folded(name: str) -> str:
 
 
 def name_bases(
-    pages: dict[str, list[int]], kept: dict[str, str], taken: Iterable[str] = ()
+    pages: dict[str, list[tuple[int, str | None]]],
+    kept: dict[str, str],
+    taken: Iterable[str] = (),
 ) -> dict[str, str]:
     """Choose the base of every file's archives; archive_name makes the names from it.
 
@@ -175,8 +186,8 @@ def name_bases(
     become a.png.laff.gz and a.tif.laff.gz). A base once given is kept: files in `kept` have the
     base of an earlier run, whatever is added beside them later.
 
-    Parameters: `pages`, page numbers by file; `kept`, base by file; `taken`, archives of
-    earlier runs that no file of this run may become.
+    Parameters: `pages`, numbers and labels of pages by file; `kept`, base by file; `taken`,
+    archives of earlier runs that no file of this run may become.
     """
     stems = {name: _without_extension(name) for name in pages}
     rivals = Counter(_folded(stem) for stem in stems.values())
@@ -188,8 +199,8 @@ def name_bases(
     while True:
         holders = defaultdict(list)
         for name, base in bases.items():
-            for page in pages[name]:
-                holders[_folded(archive_name(base, page, len(pages[name])))].append(name)
+            for page, label in pages[name]:
+                holders[_folded(archive_name(base, page, len(pages[name]), label))].append(name)
         moved = [
             name
             for archive, names in holders.items()

@@ -12,7 +12,7 @@ from string import Template
 
 from femto.target import DEFAULT_QUALITY
 
-from .plan import SHOWN, printable
+from .plan import SHOWN, printable, which
 from .progress import bytes_text, seconds_text
 from .records import write_whole
 
@@ -86,7 +86,7 @@ def _psnr(row: dict, unit: str = " dB") -> str:
 
 
 def _title(row: dict) -> str:
-    page = f" (page {row['page'] + 1})" if row["pages"] > 1 else ""
+    page = which(row["page"], row["pages"], row["label"])
     return html.escape(printable(row["picture"]) + page)
 
 

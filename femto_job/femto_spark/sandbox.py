@@ -49,12 +49,21 @@ class Sandbox:
         self._process: subprocess.Popen | None = None
         self._opened = None
 
-    def probe(self, path: str | None, data: bytes | None = None, *, name: str) -> list[dict]:
-        """The pages of a picture file: dicts with page, width, height, channels, bits, error.
+    def probe(
+        self,
+        path: str | None,
+        data: bytes | None = None,
+        *,
+        name: str,
+        reading: dict | None = None,
+    ) -> list[dict]:
+        """The pages of a picture file: dicts with the fields of femto.pictures.PageInfo.
 
-        Give the file's path, or its bytes as `data`. Raises UnreadablePicture.
+        Give the file's path, or its bytes as `data`; `reading`: the options of
+        femto.pictures.probe that choose what is read. Raises UnreadablePicture.
         """
-        reply, _ = self._call({"do": "probe", "path": path, "name": name}, data)
+        request = {"do": "probe", "path": path, "name": name, "reading": reading or {}}
+        reply, _ = self._call(request, data)
         return reply["pages"]
 
     def open(
@@ -66,8 +75,12 @@ class Sandbox:
         page: int,
         gray: bool,
         pixels: int,
+        reading: dict | None = None,
     ) -> "Page":
-        """Open one page; the last one opened stays open. Raises UnreadablePicture."""
+        """Open one page; the last one opened stays open. Raises UnreadablePicture.
+
+        `reading`: the options of femto.pictures.open_page that choose what is read.
+        """
         status = None
         if path is not None:
             try:
@@ -75,10 +88,18 @@ class Sandbox:
             except OSError as error:
                 raise UnreadablePicture(f"{error.strerror}: restore it") from None
             status = (status.st_size, status.st_mtime_ns)
-        key = (path, status, name, page, gray)
+        reading = reading or {}
+        key = (path, status, name, page, gray, reading)
         if path is None or self._opened is None or self._opened.key != key:
             reply, _ = self._call(
-                {"do": "open", "path": path, "name": name, "page": page, "gray": gray},
+                {
+                    "do": "open",
+                    "path": path,
+                    "name": name,
+                    "page": page,
+                    "gray": gray,
+                    "reading": reading,
+                },
                 data,
                 pixels,
             )
@@ -89,6 +110,7 @@ class Sandbox:
                 tuple(reply["shape"]),
                 np.dtype(reply["dtype"]),
                 None if icc is None else base64.b64decode(icc),
+                reply["info"],
                 pixels,
             )
         return self._opened
@@ -159,11 +181,12 @@ class Sandbox:
 
 
 class Page:
-    """An open page: `shape`, `dtype`, `icc`, and windows of pixels by slicing."""
+    """An open page: `shape`, `dtype`, `icc`, `info` (the fields of femto.pictures.PageInfo), and
+    windows of pixels by slicing."""
 
-    def __init__(self, sandbox: Sandbox, key, shape, dtype, icc, pixels: int):
+    def __init__(self, sandbox: Sandbox, key, shape, dtype, icc, info: dict, pixels: int):
         self._sandbox, self.key, self._pixels = sandbox, key, pixels
-        self.shape, self.dtype, self.icc = shape, dtype, icc
+        self.shape, self.dtype, self.icc, self.info = shape, dtype, icc, info
 
     def __getitem__(self, window) -> np.ndarray:
         rows, columns = window
@@ -220,13 +243,17 @@ def _answer(request: dict, data: bytes | None, state: dict):
 
         source = request.get("path") if data is None else data
         if request["do"] == "probe":
-            pages = pictures.probe(source, name=request["name"])
+            pages = pictures.probe(source, name=request["name"], **request["reading"])
             return {"pages": [asdict(page) for page in pages]}, None
         if request["do"] == "open":
             if "page" in state:
                 state.pop("page").__exit__(None, None, None)
             page = pictures.open_page(
-                source, request["page"], name=request["name"], gray=request["gray"]
+                source,
+                request["page"],
+                name=request["name"],
+                gray=request["gray"],
+                **request["reading"],
             ).__enter__()
             state["page"], state["name"] = page, request["name"]
             icc = page.icc
@@ -234,6 +261,7 @@ def _answer(request: dict, data: bytes | None, state: dict):
                 "shape": list(map(int, page.shape)),
                 "dtype": np.dtype(page.dtype).str,
                 "icc": None if icc is None else base64.b64encode(icc).decode(),
+                "info": asdict(page.info),
             }, None
         y0, y1, x0, x1 = request["window"]
         pixels = np.ascontiguousarray(state["page"][y0:y1, x0:x1])

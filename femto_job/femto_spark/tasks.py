@@ -28,6 +28,7 @@ class Settings:
     """What every task of a job has to know.
 
     `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
+    `reading` what is read of a file, as keywords of femto.pictures.open_page;
     `basis_file` the name under which Spark ships a basis that does not come with femto; `token` a
     file in the output folder whose content is `run`, by which an executor knows that it sees the
     same folders as the driver; `fingerprint` what resuming compares.
@@ -38,6 +39,7 @@ class Settings:
     target: dict
     plan: dict
     gray: bool
+    reading: dict
     basis: str
     basis_file: str | None
     measure: bool
@@ -158,7 +160,9 @@ def probe_files(
         seen = None
         for source in sources:
             try:
-                pages = _sandbox.probe(settings.path(source), name=source.name)
+                pages = _sandbox.probe(
+                    settings.path(source), name=source.name, reading=settings.reading
+                )
                 yield source.name, pages, None
             except UnreadablePicture as error:
                 seen = sees_output(settings) if seen is None else seen
@@ -194,6 +198,7 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
         page=picture.page,
         gray=settings.gray,
         pixels=picture.pixels,
+        reading=settings.reading,
     )
 
 
@@ -243,6 +248,7 @@ def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict)
         "base": picture.base,
         "page": picture.page,
         "pages": picture.pages,
+        "label": picture.label,
         "source_bytes": picture.source.nbytes,
         "source_mtime_ns": picture.source.mtime_ns,
         "settings": settings.fingerprint,

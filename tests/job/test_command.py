@@ -168,11 +168,11 @@ def test_decoders_that_crash_or_hang_cost_one_row(tmp_path):
     with open(copy / "femto" / "pictures" / "__init__.py", "a") as file:
         file.write(
             "\n_open = open_page\n"
-            "def open_page(source, page=0, *, name=None, gray=False):\n"
+            "def open_page(source, page=0, *, name=None, **options):\n"
             "    import ctypes, os\n"
             "    if 'crash' in name: os.write(2, b'libpng error\\n'); ctypes.string_at(0)\n"
             "    while 'hang' in name: pass\n"
-            "    return _open(source, page, name=name, gray=gray)\n"
+            "    return _open(source, page, name=name, **options)\n"
         )
     limits = copy / "femto_spark" / "sandbox.py"
     limits.write_text(limits.read_text().replace("BASE_SECONDS = 60", "BASE_SECONDS = 3"))

@@ -14,7 +14,7 @@ def sized(name: str, pixels: int) -> Picture:
 
 
 def bases(*names, kept=(), taken=(), pages=None):
-    return plan.name_bases({n: (pages or {}).get(n, [0]) for n in names}, dict(kept), taken)
+    return plan.name_bases({n: (pages or {}).get(n, [(0, None)]) for n in names}, dict(kept), taken)
 
 
 def test_a_picture_keeps_its_stem():
@@ -54,7 +54,7 @@ def test_a_full_name_pushes_away_a_stem_that_equals_it():
 
 
 def test_pages_get_numbers_and_do_not_meet_other_files():
-    pages = {"scan.tif": [0, 1]}
+    pages = {"scan.tif": [(0, None), (1, None)]}
     names = bases("scan.tif", "scan.page-0002.png", pages=pages)
     archives = [plan.archive_name(names["scan.tif"], p, 2) for p in (0, 1)]
     archives.append(plan.archive_name(names["scan.page-0002.png"], 0, 1))

@@ -14,7 +14,7 @@ from femto_spark.progress import Progress, bytes_text, seconds_text
 
 def done(name: str, **changes) -> dict:
     return {
-        "picture": name, "page": 0, "pages": 1, "status": "done", "error": None,
+        "picture": name, "page": 0, "pages": 1, "label": None, "status": "done", "error": None,
         "archive": name + ".laff.gz", "width": 300, "height": 200, "mode": "RGB", "bits": 8,
         "source_bytes": 5000, "raw_bytes": 180_000, "archive_bytes": 6000, "psnr": 38.5,
         "ssim": 0.97, "seconds": 1.25, "visual": None, **changes,
@@ -22,7 +22,14 @@ def done(name: str, **changes) -> dict:
 
 
 def failed(name: str, reason: str) -> dict:
-    return {"picture": name, "page": 0, "pages": 1, "status": "failed", "error": reason}
+    return {
+        "picture": name,
+        "page": 0,
+        "pages": 1,
+        "label": None,
+        "status": "failed",
+        "error": reason,
+    }
 
 
 @pytest.fixture

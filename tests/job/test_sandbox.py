@@ -29,7 +29,7 @@ class PageInfo:
     error: str = None
 
 class Reader:
-    shape, dtype, icc = (4, 5, 3), np.uint8, b"profile"
+    shape, dtype, icc, info = (4, 5, 3), np.uint8, b"profile", PageInfo()
     def __exit__(self, *_): pass
     def __enter__(self): return self
     def __getitem__(self, window):

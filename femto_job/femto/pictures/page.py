@@ -1,9 +1,11 @@
 """A page of a picture file: what is said of it, how it is read, and windows of its pixels."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import LaffError
 from .common import decoding
 from .pixels import luma, usable_profile
 
@@ -13,8 +15,14 @@ class PageInfo:
     """One picture of a file, as it will be coded.
 
     page: its number in the file, from 0; width, height: pixels, after its orientation was applied;
-    channels: 1 or 3; bits: 8 or 16; error: why it cannot be read (only in a file that has other
-    pages which can), else None.
+    channels: 1 or 3; bits: of a sample; error: why it cannot be read (only in a file that has
+    other pages which can), else None. levels: the least and the greatest sample that the file
+    declares, or that were found where all samples had to be looked at, else None. mapping: of
+    samples that are not the file's own, {"type": numpy's name of the file's type, "slope",
+    "intercept"}, original = sample * slope + intercept; None also where probe() would have to read
+    all pixels to know it, which open_page() does. label: what tells this picture from the others
+    of its file, such as "z3" or "t01c2"; None if that is its number. notes: what is not archived,
+    and what else the user should know of how it was read, a phrase each.
     """
 
     page: int
@@ -23,6 +31,39 @@ class PageInfo:
     channels: int
     bits: int
     error: str | None = None
+    levels: tuple[int, int] | None = None
+    mapping: dict | None = None
+    label: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read where a file leaves it open.
+
+    bands: of a TIFF with more bands than colours, the one or three (from 1) that make the picture,
+    or "each": every band is a picture; None: such files are refused. alpha: False leaves out
+    transparency, and keeps the colours behind it, instead of blending with white. range: the
+    values of floating-point samples, and of integers that do not fit 16 bits, that become 0 and
+    65535; None: the least and the greatest of the page.
+    """
+
+    bands: tuple[int, ...] | str | None = None
+    alpha: bool = True
+    range: tuple[float, float] | None = None
+
+    @classmethod
+    def checked(cls, bands, alpha, range) -> "Reading":
+        """From what a caller gave; LaffError if it makes no sense."""
+        if bands is not None and bands != "each":
+            bands = () if isinstance(bands, str) else tuple(bands)
+            if len(bands) not in (1, 3) or not all(isinstance(b, int) and b > 0 for b in bands):
+                raise LaffError('bands: give one or three numbers from 1, or "each"')
+        if range is not None:
+            range = tuple(map(float, range))
+            if len(range) != 2 or not -math.inf < range[0] < range[1] < math.inf:
+                raise LaffError("range: give two numbers, the lower one first")
+        return cls(bands, bool(alpha), range)
 
 
 class Plan:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import Source, check_promise, check_size, silent_stderr
-from .page import Plan
+from .page import Plan, Reading
 from .pixels import CmykToRgb, on_white
 
 # The most raw bytes that one byte of a file can stand for, so that a header that promises more
@@ -144,7 +144,7 @@ def _exif_orientation(image) -> int:
         return 1
 
 
-def pillow_plan(source: Source, kind: str) -> Plan:
+def pillow_plan(source: Source, kind: str, reading: Reading) -> Plan:
     from PIL import Image
 
     depth, colour_type = 8, None

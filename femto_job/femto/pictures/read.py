@@ -1,8 +1,10 @@
 """Which reader a file needs, and the two ways in: probe() and open_page()."""
 
+from collections.abc import Sequence
+
 from ..errors import LaffError
 from .common import RAW_EXTENSIONS, Source, decoding
-from .page import PageInfo, PictureReader, Plan
+from .page import PageInfo, PictureReader, Plan, Reading
 from .pillow import pillow_plan
 from .raw import RawPlan
 from .tiff import tiff_plans
@@ -10,25 +12,34 @@ from .tiff import tiff_plans
 EXTENSIONS = RAW_EXTENSIONS | {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
-def _plans(source: Source, page: int | None) -> list["Plan | PageInfo"]:
+def _plans(source: Source, reading: Reading, page: int | None) -> list[Plan | PageInfo]:
     """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
-    if kind != "TIFF":
-        if page not in (None, 0):
-            raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
-        return [RawPlan(source) if kind == "RAW" else pillow_plan(source, kind)]
-    return tiff_plans(source, page)
+    if kind == "TIFF":
+        return tiff_plans(source, reading, page)
+    if page not in (None, 0):
+        raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
+    return [RawPlan(source) if kind == "RAW" else pillow_plan(source, kind, reading)]
 
 
-def probe(path_or_bytes, *, name: str | None = None) -> list[PageInfo]:
+def probe(
+    path_or_bytes,
+    *,
+    name: str | None = None,
+    bands: Sequence[int] | str | None = None,
+    alpha: bool = True,
+    range: Sequence[float] | None = None,
+) -> list[PageInfo]:
     """The pictures of a file, told from its header: [PageInfo, ...], one per page.
 
     path_or_bytes: a path, or the file's bytes; name: what to call it in messages, and whose suffix
-    tells camera RAW (default: the path). Raises LaffError if nothing in it can be read.
+    tells camera RAW (default: the path). bands, alpha, range: see Reading. Raises LaffError if
+    nothing in it can be read.
     """
     source = Source(path_or_bytes, name)
+    reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
-        plans = _plans(source, None)
+        plans = _plans(source, reading, None)
         infos = [plan if isinstance(plan, PageInfo) else plan.info for plan in plans]
         for plan in plans:
             if isinstance(plan, Plan):
@@ -37,15 +48,24 @@ def probe(path_or_bytes, *, name: str | None = None) -> list[PageInfo]:
 
 
 def open_page(
-    path_or_bytes, page: int = 0, *, name: str | None = None, gray: bool = False
+    path_or_bytes,
+    page: int = 0,
+    *,
+    name: str | None = None,
+    gray: bool = False,
+    bands: Sequence[int] | str | None = None,
+    alpha: bool = True,
+    range: Sequence[float] | None = None,
 ) -> PictureReader:
     """Open one page for reading by window; a context manager.
 
-    page: as PageInfo.page; gray: convert colour to grey (BT.601 luma); path_or_bytes and name as
-    for probe(). Strips and tiles of a TIFF are decoded as windows need them, uncompressed ones are
-    mapped; other formats are decoded as a whole at the first window. Raises LaffError.
+    page: as PageInfo.page; gray: convert colour to grey (BT.601 luma); path_or_bytes, name, bands,
+    alpha and range as for probe(). Strips and tiles of a TIFF are decoded as windows need them,
+    uncompressed ones are mapped; other formats are decoded as a whole at the first window. Raises
+    LaffError.
     """
     source = Source(path_or_bytes, name)
+    reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
-        (plan,) = _plans(source, page)
+        (plan,) = _plans(source, reading, page)
         return PictureReader(source.name, plan, gray)

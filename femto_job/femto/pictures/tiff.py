@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import MAX_PAGES, Source, check_promise, check_size, decoding, silent_stderr
-from .page import PageInfo, Plan
+from .page import PageInfo, Plan, Reading
 from .pixels import CmykToRgb, on_white, scale, ycbcr_to_rgb
 
 # Decoded strips and tiles of a TIFF that are kept for the next window.
@@ -351,7 +351,7 @@ def _integer(value, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def tiff_plans(source: Source, only: int | None) -> list["_TiffPlan | PageInfo"]:
+def tiff_plans(source: Source, reading: Reading, only: int | None) -> list["_TiffPlan | PageInfo"]:
     """The plan of every page, or of page `only`; a PageInfo with its error for a bad one."""
     import tifffile
 
