@@ -1,7 +1,10 @@
-"""Where no engine can run, the lab says why in one line and ends with status 3. Needs no hosts."""
+"""Where no engine can run, the lab says why in one line and ends with status 3; what it keeps is
+what the pins want. Needs no hosts."""
 
 import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 from lab import ENGINE
@@ -49,3 +52,54 @@ def test_commands_want_a_prepared_engine(tmp_path):
     done = engine(tmp_path, "ps")
     assert done.returncode == 3
     assert "--prepare" in done.stderr
+
+
+def test_a_wheel_of_spark_that_is_pinned_no_more_goes(tmp_path):
+    """Hosts would install it before what requirements.txt pins."""
+    copy = tmp_path / "molecule/shared/engine"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ENGINE, copy)
+    pins = tmp_path / "requirements.txt"
+    pins.write_text('pyspark==8.1.0; python_version >= "3"\npyspark==7.9.9; python_version < "3"\n')
+    # An engine that is content with everything, and a pip that builds what it was asked for.
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    wheels = tmp_path / "cache/wheels"
+    scripts = {
+        "podman": "echo v2",
+        "python": f"""\
+case "$*" in
+    *"pip wheel"*)
+        echo "$*" >> {tmp_path}/asked
+        touch {wheels}/pyspark-8.1.0-py3-none-any.whl ;;
+    *) exec {sys.executable} "$@" ;;
+esac""",
+    }
+    for name, script in scripts.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    wheels.mkdir(parents=True)
+    for version in ("8.1.0rc1", "7.9.9", "4.3.0"):
+        (wheels / f"pyspark-{version}-py3-none-any.whl").touch()
+
+    def prepare() -> str:
+        environment = os.environ | {
+            "LAB_CACHE": str(tmp_path / "cache"),
+            "LAB_PYTHON": str(commands / "python"),
+            "LAB_ENGINE": "podman",
+            "PATH": f"{commands}:{os.environ['PATH']}",
+        }
+        return subprocess.run(
+            [copy, "--prepare"], capture_output=True, text=True, check=True, env=environment
+        ).stderr
+
+    (copy.parent / "Dockerfile").touch()
+    said = prepare()
+    for version in ("4.3.0", "8.1.0rc1"):
+        assert f"the wheel of Spark {version} goes" in said
+    # The other pin's is for hosts with an older Python.
+    assert {p.name.split("-")[1] for p in wheels.iterdir()} == {"8.1.0", "7.9.9"}
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert f"-c {copy.parent}/../../requirements.txt pyspark" in asked
+    assert "wheel" not in prepare()
+    assert len((tmp_path / "asked").read_text().splitlines()) == 1
