@@ -2,6 +2,7 @@
 what the pins want. Needs no hosts."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,41 @@ def test_no_engine_is_told_in_one_line(tmp_path, broken, chosen, said):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert said in line
+
+
+# What an engine or the machine answers, and what shall be said of it.
+ROOTLESS = "case $* in *Rootless*) echo 'v2 rootless=true' ;; *) echo v2 ;; esac"
+DENIED = "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1"
+NOTICED = {
+    "podman without root": ({"podman": ROOTLESS}, "podman runs without root here"),
+    "docker without root": (
+        {"docker": "echo 'v2 rootless=[name=seccomp name=rootless]'"},
+        "docker runs without root here",
+    ),
+    "docker of others": ({"docker": DENIED}, "docker runs, but .* may not use it"),
+    "another system": ({"uname": "echo Darwin"}, "the lab needs Linux, and this is Darwin"),
+    "a full disk": ({"df": "echo Avail; echo 100"}, "has 100 MB free"),
+}
+
+
+@pytest.mark.parametrize("case", NOTICED)
+def test_what_a_contributor_lacks_is_told_in_one_line(tmp_path, broken, case):
+    commands, said = NOTICED[case]
+    for name, script in commands.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    done = engine(tmp_path, "--prepare", PATH=broken)
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.search(said, line)
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, broken):
+    (tmp_path / "file").touch()
+    done = engine(tmp_path, "--prepare", PATH=broken, LAB_CACHE=str(tmp_path / "file"))
+    assert done.returncode == 3
+    assert "LAB_CACHE" in done.stderr
 
 
 def test_commands_want_a_prepared_engine(tmp_path):
