@@ -444,6 +444,7 @@ def truncate(
             layers=parsed.layers[:count],
             tile=parsed.tile,
             version=parsed.version,
+            packed=parsed.packed,
         )
 
     if nbytes is None:

@@ -40,6 +40,8 @@ MAX_TEXT = 1 << 33
 MAX_EXPANSION = 12
 """gzip-ed base64 grows to at most 8/6 and its metadata to little more: anything that unpacks to
 far more than its size is not an archive but a trap."""
+MAX_METADATA = 1 << 24
+"""Most bytes of metadata, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class ImageHeader:
     """What an archive says of its picture.
 
     `width` and `height` in pixels; `mode` "L" (grey) or "RGB"; `bits` 8 or 16 per sample;
-    `source` the picture file's name; `icc` an ICC profile; `metadata` any JSON object.
+    `source` the picture file's name; `icc` an ICC profile; `metadata` a dict whose values are
+    JSON or bytes.
     """
 
     width: int
@@ -106,6 +109,8 @@ class Archive:
     name: str = "archive"
     basis_file: str | None = None
     """A basis file to look into before those beside the archive."""
+    packed: str | None = None
+    """The metadata as the archive has them."""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         """What a notebook shows of it."""
@@ -123,6 +128,7 @@ def _head(
     tune: str,
     tile: int,
     version: int,
+    metadata: str | dict | None,
 ) -> dict:
     image = {
         "width": header.width,
@@ -136,7 +142,7 @@ def _head(
         "format": FORMAT,
         "version": version,
         "image": image,
-        "metadata": header.metadata,
+        "metadata": metadata,
         "basis": {"name": basis_name, "sha256": basis_sha256},
         "step": step,
         "tile": tile,
@@ -186,26 +192,63 @@ def _unseal(text, head_crc: int, layer: int, tile: int) -> bytes:
     return data[:-4]
 
 
-def _plain(header: ImageHeader) -> ImageHeader:
-    """The header as it will be read back: its metadata as JSON has it, its source as UTF-8.
+def pack_metadata(metadata: dict) -> str:
+    """Metadata as an archive keeps them: base64 of raw deflate of a line of JSON, the values and
+    the lengths of the bytes, and these bytes. Raises LaffError for what cannot be kept."""
+    if not isinstance(metadata, dict):
+        raise LaffError(
+            "the metadata must be a JSON object, whose values may be bytes: give a dict"
+        )
+    blobs = {k: bytes(v) for k, v in metadata.items() if isinstance(v, (bytes, bytearray))}
+    values = {k: v for k, v in metadata.items() if k not in blobs}
+    try:
+        line = _dump([values, {key: len(blob) for key, blob in blobs.items()}]).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LaffError(f"the metadata cannot be written as JSON ({error})") from None
+    data = b"\n".join([line, b"".join(blobs.values())]) if blobs else line
+    if len(data) > MAX_METADATA:
+        raise LaffError(
+            f"{len(data)} bytes of metadata are more than an archive keeps ({MAX_METADATA}): "
+            "leave some out"
+        )
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
+    return base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
 
-    A file name that is not UTF-8 (lone surrogates, as Python reads it) is written with escapes.
-    Raises LaffError for metadata that is no JSON object.
-    """
-    source, metadata = header.source, header.metadata
-    if source is not None:
-        if not isinstance(source, str):
-            raise LaffError(f"the source {source!r} is not a file name: give a str")
-        source = source.encode("utf-8", "backslashreplace").decode()
-    if metadata is not None:
-        try:
-            metadata = json.loads(_dump(metadata))
-            _dump(metadata).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise LaffError(f"the metadata cannot be written as JSON ({error})") from None
-        if not isinstance(metadata, dict):
-            raise LaffError("the metadata must be a JSON object: give a dict")
-    return replace(header, source=source, metadata=metadata)
+
+def unpack_metadata(text: str) -> dict:
+    """The metadata that `pack_metadata` packed. Raises ValueError if they are damaged."""
+    if not isinstance(text, str):
+        raise ValueError("metadata are not a string")
+    inflate = zlib.decompressobj(-15)
+    try:
+        data = inflate.decompress(base64.b64decode(text, validate=True), MAX_METADATA + 1)
+    except zlib.error:
+        raise ValueError("metadata are damaged") from None
+    if len(data) > MAX_METADATA or not inflate.eof or inflate.unused_data:
+        raise ValueError("metadata are damaged or too long")
+    line, _, data = data.partition(b"\n")
+    try:
+        values, lengths = json.loads(line)
+        blobs = dict.fromkeys(lengths, b"") | values
+        start = 0
+        for key, length in lengths.items():
+            blobs[key] = data[start : start + _integer(length, 0, len(data) - start, "length")]
+            start += length
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ValueError("metadata are damaged") from None
+    if start != len(data):
+        raise ValueError("metadata are damaged")
+    return blobs
+
+
+def _plain_source(source: str | None) -> str | None:
+    """A source as it will be read back, as UTF-8: a file name that is not (lone surrogates, as
+    Python reads it) is written with escapes."""
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise LaffError(f"the source {source!r} is not a file name: give a str")
+    return source.encode("utf-8", "backslashreplace").decode()
 
 
 def _gzip(text: str) -> bytes:
@@ -228,10 +271,15 @@ def write(
     tune: str = TUNES[0],
     tile: int = TILE,
     version: int = VERSION,
+    packed: str | dict | None = None,
 ) -> bytes:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
-    `layers[layer][tile]`."""
-    head = _head(_plain(header), basis_name, basis_sha256, step, passes, tune, tile, version)
+    `layers[layer][tile]`. `packed` are the metadata as another archive has them; default: those of
+    the header, packed."""
+    if packed is None and header.metadata is not None:
+        packed = pack_metadata(header.metadata)
+    header = replace(header, source=_plain_source(header.source))
+    head = _head(header, basis_name, basis_sha256, step, passes, tune, tile, version, packed)
     crc = _crc(head)
     body = {
         "crc": crc,
@@ -461,7 +509,10 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     icc, source, metadata = image.get("icc"), image.get("source"), top.get("metadata")
     if not isinstance(source, (str, type(None))):
         raise ValueError("source is not a string")
-    if not isinstance(metadata, (dict, type(None))):
+    packed = metadata
+    if top["version"] > 1 and metadata is not None:
+        metadata = unpack_metadata(packed)
+    elif not isinstance(metadata, (dict, type(None))):
         raise ValueError("metadata is not an object")
     header = ImageHeader(
         width=width,
@@ -488,6 +539,7 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         tune,
         tile,
         top["version"],
+        packed,
     )
     crc = _crc(head)
     if crc != top["crc"]:
@@ -512,4 +564,5 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         nbytes=nbytes,
         layer_nbytes=[sum(map(len, strings)) for strings in top["strings"]],
         name=name,
+        packed=packed,
     )
