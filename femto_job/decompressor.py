@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn femto's archives back into pictures:  python3 femto_job/decompressor.py NAME.laff.gz ...
 
-Needs numpy, numba and pillow, and tifffile for 16-bit TIFF; no Spark, no Ansible.
+Needs numpy, numba and pillow; no Spark, no Ansible.
 """
 
 import argparse
@@ -122,6 +122,11 @@ def argument_parser() -> argparse.ArgumentParser:
         help="the basis of the archives, if it is neither femto's own nor beside them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
+    parser.add_argument(
+        "--strip-metadata",
+        action="store_true",
+        help="write pixels and ICC profile alone: no EXIF, no texts, nothing else",
+    )
     parser.add_argument(
         "-j",
         "--jobs",
@@ -313,6 +318,7 @@ def _reconstruct(task: Task) -> str:
     from femto.codec import parse
     from femto.container import arriving
     from femto.pictures import write_picture
+    from femto.pictures.metadata import unheld
 
     options, output = task.options, task.output
     if options.progressive:
@@ -323,6 +329,7 @@ def _reconstruct(task: Task) -> str:
     for archive in archives:
         info = femto.info(archive)
         make_folder(output.parent)
+        metadata = None if options.strip_metadata else info["metadata"]
         new = write_picture(
             output,
             femto.decode_bands(
@@ -337,11 +344,14 @@ def _reconstruct(task: Task) -> str:
             mode=info["mode"],
             bits=info["bits"],
             icc=info["icc"],
+            metadata=metadata,
             format=options.format,
             overwrite=overwrite,
         )
         overwrite = True  # what this run has written
-    return str(output) if new else f"{output} (was there)"
+    line = str(output) if new else f"{output} (was there)"
+    left_out = unheld(metadata, options.format)
+    return f"{line} (without {', '.join(left_out)}: not held by this format)" if left_out else line
 
 
 def make_folder(folder: Path):
@@ -374,13 +384,20 @@ def show_all(names: list[str], as_json: bool) -> int:
 
 
 def as_line(name: str, facts: dict) -> str:
-    """The facts as JSON; of the ICC profile only its length in bytes."""
-    facts = dict(facts, icc=len(facts["icc"]) if facts["icc"] else None)
-    return json.dumps({"archive": name, **facts}, ensure_ascii=False)
+    """The facts as JSON; of bytes, such as the ICC profile, only how many."""
+    metadata = {
+        key: len(value) if isinstance(value, bytes) else value
+        for key, value in (facts["metadata"] or {}).items()
+    }
+    facts = dict(facts, icc=len(facts["icc"]) if facts["icc"] else None, metadata=metadata or None)
+    line = json.dumps({"archive": name, **facts}, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def as_text(name: str, facts: dict) -> str:
     """The facts for people."""
+    from femto.pictures.metadata import printable
+
     width, height = facts["width"], facts["height"]
     channels = 1 if facts["mode"] == "L" else 3
     raw = width * height * channels * facts["bits"] // 8
@@ -389,7 +406,7 @@ def as_text(name: str, facts: dict) -> str:
         f"{'standard input' if name == '-' else name}",
         f"  format    {facts['format']} version {facts['version']}",
         f"  picture   {width} x {height} pixels, {colour}, {facts['bits']} bits"
-        + (f", from {facts['source']}" if facts["source"] else ""),
+        + (f", from {printable(facts['source'])}" if facts["source"] else ""),
         f"  size      {facts['nbytes']:,} bytes of {raw:,}: {raw / facts['nbytes']:.1f} times "
         f"smaller, {facts['nbytes'] * 8 / (width * height):.3f} bits per pixel",
         f"  basis     {facts['basis']['name']} (sha256 {facts['basis']['sha256'][:16]}...)",
@@ -400,8 +417,8 @@ def as_text(name: str, facts: dict) -> str:
     ]
     if facts["icc"]:
         lines.append(f"  profile   ICC, {len(facts['icc']):,} bytes")
-    if facts["metadata"]:
-        lines.append(f"  metadata  {json.dumps(facts['metadata'], ensure_ascii=False)}")
+    for number, (key, value) in enumerate(facts["properties"].items()):
+        lines.append(f"  {'' if number else 'metadata':8}  {key}: {value}")
     total, so_far = sum(facts["layer_nbytes"]) or 1, 0
     for number, nbytes in enumerate(facts["layer_nbytes"], 1):
         so_far += nbytes

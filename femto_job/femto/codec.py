@@ -162,6 +162,7 @@ def encode(
     source: str | None = None,
     icc: bytes | None = None,
     metadata: dict | None = None,
+    strip_metadata: bool = False,
     threads: int = 1,
 ) -> bytes:
     """Compress a picture into an archive (gzip-ed JSON, the content of NAME.laff.gz).
@@ -187,7 +188,12 @@ def encode(
     tune : "psnr" or "perceptual"
         "perceptual" quantises low frequencies finer than high ones, as eyes see them.
     source, icc, metadata
-        File name, ICC profile and any JSON object to keep in the archive.
+        File name, ICC profile, and a dict to keep in the archive. Its values are whatever JSON
+        has, or bytes, 16 MiB in all; what femto.pictures reads (`PictureReader.metadata`) and
+        writes back is said in femto/pictures/metadata.py.
+    strip_metadata : bool
+        Keep neither source nor metadata: the archive says nothing but how the picture looks. The
+        ICC profile stays, without it the colours would be wrong.
     threads : int
         How many tiles are coded at a time. The archive does not depend on it.
 
@@ -195,6 +201,8 @@ def encode(
     """
     height, width, mode, bits = check_image(image)
     check_plan(effort, tune)
+    if strip_metadata:
+        source = metadata = None
     header = ImageHeader(width, height, mode, bits, source, icc, metadata)
     plan = {"basis": basis, "effort": effort, "tune": tune}
     search = StepSearch(
@@ -387,10 +395,13 @@ def info(archive) -> dict:
     """What an archive holds, without decoding it.
 
     Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, source, icc,
-    metadata, basis (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels),
+    metadata (bytes as they are), properties (the same as names and printable lines, for people),
+    basis (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels),
     tiles, layers, nbytes (of the archive), layer_nbytes (of the strings of each layer). Raises
     LaffError.
     """
+    from .pictures.metadata import describe
+
     parsed = parse(archive)
     header = parsed.header
     return {
@@ -403,6 +414,7 @@ def info(archive) -> dict:
         "source": header.source,
         "icc": header.icc,
         "metadata": header.metadata,
+        "properties": describe(header.metadata),
         "basis": {"name": parsed.basis_name, "sha256": parsed.basis_sha256},
         "step": parsed.step,
         "passes": parsed.passes,

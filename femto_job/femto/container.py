@@ -222,7 +222,7 @@ def unpack_metadata(text: str) -> dict:
     inflate = zlib.decompressobj(-15)
     try:
         data = inflate.decompress(base64.b64decode(text, validate=True), MAX_METADATA + 1)
-    except zlib.error:
+    except (zlib.error, binascii.Error):
         raise ValueError("metadata are damaged") from None
     if len(data) > MAX_METADATA or not inflate.eof or inflate.unused_data:
         raise ValueError("metadata are damaged or too long")

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import decoding
+from .metadata import Found
 from .pixels import luma, usable_profile
 
 
@@ -98,13 +99,17 @@ class PictureReader:
     """A page of a picture file that gives windows: reader[y0:y1, x0:x1].
 
     A window is (h, w) or (h, w, 3), uint8 or uint16, in the picture's own upright orientation.
-    shape, dtype: of the whole page; icc: its ICC profile or None; info: its PageInfo.
+    shape, dtype: of the whole page; icc: its ICC profile or None; info: its PageInfo; metadata:
+    what the file says about the picture, see the module `metadata`, or None.
     Raises LaffError when pixels cannot be decoded. Use as a context manager.
     """
 
-    def __init__(self, name: str, plan: "Plan", gray: bool):
+    def __init__(self, name: str, plan: "Plan", gray: bool, found: Found):
         self.name = name
-        self.info = plan.info if not gray else replace(plan.info, channels=1)
+        notes = (*plan.info.notes, *found.notes)
+        channels = 1 if gray else plan.info.channels
+        self.info = replace(plan.info, channels=channels, notes=notes)
+        self.metadata = found.values or None
         # A profile of a colour picture says nothing about its grey version.
         self.icc = plan.icc if self.info.channels == plan.info.channels else None
         self.dtype = np.dtype(np.uint8 if self.info.bits == 8 else np.uint16)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..errors import LaffError
 from .common import RAW_EXTENSIONS, Source, decoding
+from .metadata import gather
 from .page import PageInfo, PictureReader, Plan, Reading
 from .pillow import pillow_plan
 from .raw import RawPlan
@@ -68,4 +69,4 @@ def open_page(
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
         (plan,) = _plans(source, reading, page)
-        return PictureReader(source.name, plan, gray)
+        return PictureReader(source.name, plan, gray, gather(source, plan))

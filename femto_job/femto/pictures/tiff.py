@@ -50,6 +50,7 @@ class _TiffPlan(Plan):
     def __init__(self, source: Source, tif, page, number: int):
         self._source = source
         self._page = page
+        self.ifd_offset = page.offset
         self._file = tif.filehandle
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()

@@ -2,6 +2,7 @@
 
 import contextlib
 import filecmp
+import io
 import os
 import struct
 import threading
@@ -13,6 +14,8 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import check_size, missing, os_error, quiet
+from .ifd import Tag, number, tree
+from .metadata import for_jpeg, for_png, for_tiff
 
 FORMATS = {".png": "png", ".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
 
@@ -32,6 +35,7 @@ def write_picture(
     mode: str,
     bits: int,
     icc: bytes | None = None,
+    metadata: dict | None = None,
     format: str | None = None,
     overwrite: bool = True,
 ) -> bool:
@@ -39,8 +43,10 @@ def write_picture(
 
     bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
     rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 8 or 16; icc:
-    profile to embed; format: "png", "tif" or "jpg" (default: by the suffix). PNG and TIFF are
-    written band by band; JPEG needs the whole picture and holds 8 bits, so 16 are rounded to 8.
+    profile to embed; metadata: see the module `metadata`, of which the file gets what its format
+    holds (`metadata.unheld` tells the rest); format: "png", "tif" or "jpg" (default: by the
+    suffix). PNG and TIFF are written band by band; JPEG needs the whole picture and holds 8 bits,
+    so 16 are rounded to 8.
     overwrite: whether another file of this name may be replaced. Returns False if the very same
     file was there already. Raises LaffError (unknown format, full disk, no permission, another
     file there, bands that do not fit).
@@ -56,7 +62,9 @@ def write_picture(
     try:
         with quiet:
             return _write_whole(
-                path, overwrite, lambda file: write(file, bands, width, height, mode, bits, icc)
+                path,
+                overwrite,
+                lambda file: write(file, bands, width, height, mode, bits, icc, metadata or {}),
             )
     except LaffError:
         raise
@@ -108,7 +116,7 @@ def _write_whole(path: Path, overwrite: bool, write) -> bool:
         raise
 
 
-def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
+def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
     """PNG 1.2 as a stream; Pillow writes no 16-bit RGB and wants the whole picture at once."""
 
     def chunk(kind: bytes, data: bytes):
@@ -119,6 +127,8 @@ def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc
     chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0 if mode == "L" else 2, 0, 0, 0))
     if icc:
         chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9))
+    for kind, data in for_png(metadata)[0]:
+        chunk(kind, data)
     pixel = (1 if mode == "L" else 3) * bits // 8
     deflate = zlib.compressobj(6, zlib.DEFLATED, 15, 8, zlib.Z_FILTERED)
     above = np.zeros(width * pixel, np.uint8)
@@ -155,42 +165,49 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
     return out.tobytes()
 
 
-def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
-    """Deflate with horizontal prediction, in strips of about 1 MB."""
-    try:
-        import tifffile
-    except ImportError:
-        if bits != 8:
-            raise
-        # Pillow alone writes 8-bit TIFF, from the whole picture.
-        _whole_image(bands, width, height, mode).save(
-            file, "TIFF", compression="tiff_adobe_deflate", icc_profile=icc
-        )
-        return
-    row_nbytes = width * (1 if mode == "L" else 3) * bits // 8
-    strip = max(1, min(height, (1 << 20) // row_nbytes))
+def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
+    """Deflate with horizontal prediction, in strips of about 1 MB; the directory at the end."""
+    # In the byte order of the metadata: what is inside of private tags has the same.
+    order, directories, _ = for_tiff(metadata)
+    samples = 1 if mode == "L" else 3
+    row_nbytes = width * samples * bits // 8
+    rows = max(1, min(height, (1 << 20) // row_nbytes))
     big = row_nbytes * height > 3_900_000_000
-    with tifffile.TiffWriter(file, byteorder="<", bigtiff=big) as tif:
-        tif.write(
-            (_predicted(rows) for rows in _strips(bands, strip)),
-            shape=(height, width) if mode == "L" else (height, width, 3),
-            dtype=np.uint8 if bits == 8 else np.uint16,
-            photometric="minisblack" if mode == "L" else "rgb",
-            rowsperstrip=strip,
-            compression="zlib",
-            predictor=True,
-            iccprofile=icc,
-            metadata=None,
-            software=False,
-        )
+    offset, pointer = ("Q", 16) if big else ("I", 4)
+    file.write({"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42))
+    file.write(struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4))
+    offsets, nbytes = [], []
+    for strip in _strips(bands, rows):
+        data = _predicted(strip, order)
+        offsets.append(file.tell())
+        nbytes.append(len(data))
+        file.write(data + bytes(len(data) % 2))
+    layout = [
+        number(256, 4, [width], order),
+        number(257, 4, [height], order),
+        number(258, 3, [bits] * samples, order),
+        number(259, 3, [8], order),
+        number(262, 3, [1 if mode == "L" else 2], order),
+        number(273, pointer, offsets, order),
+        number(277, 3, [samples], order),
+        number(278, 4, [rows], order),
+        number(279, pointer, nbytes, order),
+        number(317, 3, [2], order),
+    ]
+    if icc:
+        layout.append(Tag(34675, 7, icc))
+    directories[0] = layout + directories[0]
+    start = file.tell()
+    file.write(tree(directories, start, order, big))
+    file.seek(8 if big else 4)
+    file.write(struct.pack(order + offset, start))
 
 
-def _predicted(rows: np.ndarray) -> bytes:
+def _predicted(rows: np.ndarray, order: str) -> bytes:
     """A strip as it lies in the file: horizontal differences (TIFF 6.0, section 14), deflate."""
-    # tifffile takes strips one by one only when they are compressed already.
     difference = rows.copy()
     difference[:, 1:] -= rows[:, :-1]
-    return zlib.compress(difference.astype(rows.dtype.newbyteorder("<"), copy=False), 6)
+    return zlib.compress(difference.astype(rows.dtype.newbyteorder(order), copy=False), 6)
 
 
 def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
@@ -207,16 +224,24 @@ def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def _write_jpeg(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc):
+def _write_jpeg(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
     if max(width, height) > 65500:
         raise LaffError(
             f"{file.name}: JPEG holds at most 65500 pixels a side; write PNG or TIFF instead"
         )
     if bits == 16:
         bands = (((band.astype(np.uint32) + 128) // 257).astype(np.uint8) for band in bands)
+    coded = io.BytesIO()
     _whole_image(bands, width, height, mode).save(
-        file, "JPEG", quality=95, subsampling=0, optimize=True, icc_profile=icc
+        coded, "JPEG", quality=95, subsampling=0, optimize=True, icc_profile=icc
     )
+    segments, density, _ = for_jpeg(metadata)
+    # Pillow begins with the 20 bytes of SOI and JFIF.
+    head, rest = coded.getvalue()[:20], coded.getbuffer()[20:]
+    if density is not None:
+        head = head[:13] + struct.pack(">BHH", *density) + head[18:]
+    file.write(head + segments)
+    file.write(rest)
 
 
 def _whole_image(bands: Iterable[np.ndarray], width, height, mode):
