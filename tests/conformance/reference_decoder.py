@@ -54,8 +54,8 @@ TAPS = [(0, 1), (0, 2), (0, 3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (2, -1
 
 
 def read_archive(data: bytes) -> dict:
-    """Parse an archive and check it; passes and tune are always there in the result, blocks and
-    strings are bytes."""
+    """Parse an archive and check it; passes, tune and metadata are always there in the result,
+    blocks and strings are bytes."""
     top = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     if top["format"] != "laff" or top["version"] != VERSION:
         raise ValueError(f"not an archive of version {VERSION}")
@@ -88,6 +88,8 @@ def read_archive(data: bytes) -> dict:
     if len(top["strings"]) > len(LAYERS[top["passes"]]):
         raise ValueError("too many layers")
 
+    top["metadata"] = {} if top.get("metadata") is None else unpack_metadata(top["metadata"])
+
     def unseal(sealed, layer, tile):
         data = base64.b64decode(sealed, validate=True)
         crc = zlib.crc32(text + f"{layer},{tile}".encode() + data[:-4])
@@ -101,6 +103,21 @@ def read_archive(data: bytes) -> dict:
         for layer, strings in enumerate(top["strings"])
     ]
     return top
+
+
+def unpack_metadata(packed: str) -> dict:
+    """What is known of the picture: JSON values and bytes."""
+    inflate = zlib.decompressobj(-15)
+    data = inflate.decompress(base64.b64decode(packed, validate=True), 1 << 24)
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("the metadata are damaged or too long")
+    line, _, data = data.partition(b"\n")
+    values, lengths = json.loads(line)
+    if sum(lengths.values()) != len(data):
+        raise ValueError("the metadata are damaged")
+    for key, length in lengths.items():
+        values[key], data = data[:length], data[length:]
+    return values
 
 
 # --- 11 the basis file -----------------------------------------------------------------------

@@ -74,10 +74,11 @@ def _cases() -> dict:
     photo, smooth = _photo(), _smooth(64, 96)
     fast, perceptual = {"effort": "fast"}, {"tune": "perceptual"}
     noise = np.random.default_rng(7).integers(0, 65536, (17, 9), dtype=np.uint16)
-    unicode = {"ünï 😀": [1, 2.5, -1e-7, 1e22, None, True, "\x7f\n\\"], "a": {"b": {}}}
+    metadata = {"ünï 😀": [1, 2.5, -1e-7, 1e22, None, True, "\x7f\n\\"], "a": {"b": {}}}
+    metadata |= {"exif": b"II*\0\n\n\0", "none": b"", "xmp": "\n<x/>"}
     return {
         "photo": (photo, {"quality": 75}),
-        "photo, fine": (photo[:35, :33], {"quality": 97, "metadata": unicode}),
+        "photo, fine": (photo[:35, :33], {"quality": 97, "metadata": metadata}),
         "photo, coarse": (photo, {"quality": 25, "source": "Löwenzahn 😀.png", "icc": b"\0icc"}),
         "photo, grey": (np.ascontiguousarray(photo[:40, :41, 1]), {"quality": 95}),
         "photo, 16 bits": (photo[9:42, :50].astype(np.uint16) * 257, {"quality": 68}),
@@ -319,6 +320,25 @@ def test_damage_is_noticed(found):
     header = gzip.decompress(found("one pixel").archive).replace(b'"width":1', b'"width":2')
     with pytest.raises(ValueError, match="header's checksum"):
         reference.read_archive(header)
+
+
+def test_metadata_are_as_given(found):
+    archive = found("photo, fine").archive
+    metadata = CASES["photo, fine"][1]["metadata"]
+    assert reference.read_archive(archive)["metadata"] == metadata
+    assert femto.info(archive)["metadata"] == metadata
+    assert reference.read_archive(found("photo").archive)["metadata"] == {}
+
+
+def test_metadata_are_checksummed(found):
+    text = gzip.decompress(found("photo, fine").archive)
+    other = text.replace(b'"metadata":"', b'"metadata":"' + b"A" * 4)
+    for damaged in (other, text.replace(b'"metadata"', b'"meta"')):
+        assert damaged != text
+        with pytest.raises(femto.LaffError):
+            femto.info(damaged)
+        with pytest.raises(ValueError):
+            reference.read_archive(damaged)
 
 
 def test_null_is_as_good_as_absent(found):
