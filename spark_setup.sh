@@ -7,7 +7,11 @@
 # should be. For more than a few servers, site.yml does the same for all of them from one place.
 #
 # FEMTO_ADMIN     addresses and networks that may open the web pages: FEMTO_ADMIN="198.51.100.7/32"
-# FEMTO_SOURCE    address of femto's source as a .tar.gz, for when this file came alone
+#
+# When this file came alone, without the rest of femto beside it, a release is fetched and checked:
+# FEMTO_TAG       the release, such as v1.0.0
+# FEMTO_SHA256    the checksum of its .tar.gz, which the release's page tells
+# FEMTO_SOURCE    another address of that .tar.gz, such as a mirror's
 # FEMTO_HOME      where to put it (/opt/femto/source)
 #
 # Settings are kept in /etc/femto.yml; all variables of roles/*/README.md may stand there.
@@ -22,8 +26,14 @@ femto_setup() (
     }
     here=$1
     home=${FEMTO_HOME:-/opt/femto/source}
-    source=${FEMTO_SOURCE:-https://github.com/alexcordover/femto/archive/refs/heads/master.tar.gz}
+    source=${FEMTO_SOURCE:-https://github.com/alexcordover/femto/archive/refs/tags/${FEMTO_TAG:-}.tar.gz}
+    sum=${FEMTO_SHA256:-}
 
+    if [ -f "$here/site.yml" ] && [ -d "$here/roles/spark" ]; then
+        home=$here
+    elif [ -z "${FEMTO_TAG:-}${FEMTO_SOURCE:-}" ] || ! [[ $sum =~ ^[0-9a-f]{64}$ ]]; then
+        fail "name the release to fetch and the checksum of its .tar.gz: FEMTO_TAG=v1.0.0 FEMTO_SHA256=... (64 digits, on the release's page), or run this from a clone"
+    fi
     [ -r /etc/os-release ] || fail "this is no Linux that is known: use Ubuntu 22.04, 24.04 or 26.04, or Debian 12 or 13"
     system=$(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-}")
     case $system in
@@ -45,13 +55,28 @@ femto_setup() (
             root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq -y install python3-venv curl ca-certificates > /dev/null ||
             fail "apt-get could not install python3-venv and curl; its message is above: check the network, then run again"
     fi
-    if [ -f "$here/site.yml" ] && [ -d "$here/roles/spark" ]; then
-        home=$here
-    else
-        echo "Fetching femto into $home ..."
-        root mkdir -p "$home"
-        curl --fail --silent --show-error --location "$source" | root tar -xz --strip-components=1 -C "$home" ||
-            fail "$source cannot be fetched: check the network, or give another address in FEMTO_SOURCE"
+    if [ "$home" != "$here" ] && [ "$(cat "$home/.sha256" 2> /dev/null)" != "$sum" ]; then
+        if [ -e "$home" ] && { [ ! -d "$home/roles/spark" ] || [ -e "$home/.git" ]; }; then
+            fail "$home is there and is no release that this fetched: name another folder in FEMTO_HOME"
+        fi
+        echo "Fetching femto ${FEMTO_TAG:-} into $home ..."
+        # Not in /tmp, which may be memory. Nothing is unpacked before its checksum is right.
+        part=$(mktemp -d /var/tmp/femto-setup.XXXXXX)
+        trap 'rm -rf "$part"' EXIT
+        curl --fail --silent --show-error --location --output "$part/femto.tar.gz" "$source" ||
+            fail "$source cannot be fetched: check the network and the tag, or give another address in FEMTO_SOURCE"
+        got=$(sha256sum < "$part/femto.tar.gz")
+        [ "${got%% *}" = "$sum" ] ||
+            fail "$source has checksum ${got%% *}, not $sum: it was changed, or FEMTO_SHA256 is another release's"
+        mkdir "$part/femto"
+        tar -xzf "$part/femto.tar.gz" --strip-components=1 -C "$part/femto" && [ -f "$part/femto/site.yml" ] ||
+            fail "$source is no release of femto: name one in FEMTO_TAG"
+        echo "$sum" > "$part/femto/.sha256"
+        root mkdir -p "${home%/*}"
+        root rm -rf "$home.new"
+        root cp -R "$part/femto" "$home.new"
+        root rm -rf "$home"
+        root mv "$home.new" "$home"
     fi
 
     ansible=/opt/femto/ansible
