@@ -59,7 +59,7 @@ if [ -z "$local" ] && [ -f "$settings/spark/node.env" ]; then
     femto_fail "JupyterLab does not answer on port $port: journalctl -u jupyter says why"
 fi
 
-femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark pyarrow pandas scipy \
+femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark pyarrow pandas scipy \
     scikit-learn scikit-image matplotlib ipykernel ipywidgets jupyterlab jupyter-server
 femto_java
 

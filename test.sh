@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd "$femto_home"
 
-femto_python numpy numba pillow tifffile imagecodecs rawpy pyspark \
+femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark \
     scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff pytest pytest-xdist hypothesis \
     ansible ansible-lint molecule yamllint \
     nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client

@@ -113,12 +113,42 @@ def decoding(name: str):
 
 
 def missing(name: str, module: str) -> LaffError:
-    module = module.partition(".")[0]
+    module = module.partition(".")[0].replace("_", "-")
     return LaffError(f"{name}: reading or writing it needs {module}; run: pip install {module}")
 
 
 def os_error(name: str, exc: OSError, verb: str, remedy: str) -> LaffError:
     return LaffError(f"{name}: cannot be {verb}: {exc.strerror or exc}; {remedy}")
+
+
+_ISO_BRANDS = {
+    "AVIF": (b"avif", b"avis"),
+    "HEIF": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+}
+DICOM_SUFFIXES = frozenset((".dcm", ".dicom", ".dic", ".ima"))
+
+
+def _newer_kind(head: bytes) -> str | None:
+    """The format, told by a file's first bytes, or None."""
+    if head[4:8] == b"ftyp":
+        brands = [head[8:12], *(head[i : i + 4] for i in range(16, len(head) - 3, 4))]
+        length = int.from_bytes(head[:4], "big")
+        brands = [b for i, b in enumerate(brands) if i == 0 or 16 + 4 * i <= length]
+        for kind, known in _ISO_BRANDS.items():
+            if any(brand in known for brand in brands):
+                return kind
+    if head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n" or head[:2] == b"\xff\x0a":
+        return "JXL"
+    if head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG2000"
+    return "GIF" if head[:6] in (b"GIF87a", b"GIF89a") else None
+
+
+def is_dicom(head: bytes, suffix: str) -> bool:
+    """Whether a file of these first bytes is DICOM; without its preamble, by its suffix too."""
+    if head[128:132] == b"DICM":
+        return True
+    return suffix in DICOM_SUFFIXES and head[:1] in (b"\x02", b"\x08") and head[1:2] == b"\0"
 
 
 class Source:
@@ -164,7 +194,10 @@ class Source:
         if self.suffix in RAW_EXTENSIONS:
             return "RAW"
         with self.open() as file:
-            head = file.read(16)
+            head = file.read(132)
+        # Its first 128 bytes are free, and TIFF's are found there.
+        if is_dicom(head, self.suffix):
+            return "DICOM"
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             return "PNG"
         if head.startswith(b"\xff\xd8\xff"):
@@ -175,6 +208,9 @@ class Source:
             return "BMP"
         if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return "TIFF"
+        kind = _newer_kind(head)
+        if kind is not None:
+            return kind
         raise LaffError(
             f"{self.name}: is not a picture that femto reads; convert it to TIFF, PNG, JPEG, WebP "
             "or BMP, or give a camera RAW file its own suffix (.dng, .nef, .cr2 ...)"

@@ -215,6 +215,16 @@ def _resolution(tags: list[Tag], order: str) -> tuple | None:
     return list(x.values(order)), list(y.values(order)), name
 
 
+def orientation_of(block: bytes | None) -> int:
+    """The orientation that EXIF tells, 1 to 8; 1 if it tells none."""
+    with contextlib.suppress(ValueError, struct.error):
+        order, found, _ = ifd.parse((block or b"").removeprefix(b"Exif\0\0"))
+        for tag in found[0]:
+            if tag.code == _ORIENTATION and tag.type in (1, 3, 4) and tag.count == 1:
+                return min(max(tag.values(order)[0], 1), 8)
+    return 1
+
+
 def _upright_xmp(packet: bytes, width: int, height: int) -> bytes:
     """The packet with orientation 1 and the sizes of the upright picture, where it has them."""
     for name, value in (

@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 
 from ..errors import LaffError
-from .common import RAW_EXTENSIONS, Source, decoding
+from .common import DICOM_SUFFIXES, RAW_EXTENSIONS, Source, decoding
+from .dicom import dicom_plans
 from .metadata import gather
+from .modern import KINDS, modern_plan
 from .page import PageInfo, PictureReader, Plan, Reading
 from .pillow import pillow_plan
 from .raw import RawPlan
 from .tiff import tiff_plans
 
-EXTENSIONS = RAW_EXTENSIONS | {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+# fmt: off
+EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
+    ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".heic", ".heif", ".hif",
+    ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+}
+# fmt: on
 
 
 def _plans(source: Source, reading: Reading, page: int | None) -> list[Plan | PageInfo]:
@@ -18,8 +25,12 @@ def _plans(source: Source, reading: Reading, page: int | None) -> list[Plan | Pa
     kind = source.kind()
     if kind == "TIFF":
         return tiff_plans(source, reading, page)
+    if kind == "DICOM":
+        return dicom_plans(source, page)
     if page not in (None, 0):
         raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
+    if kind in KINDS:
+        return [modern_plan(source, kind, reading)]
     return [RawPlan(source) if kind == "RAW" else pillow_plan(source, kind, reading)]
 
 
