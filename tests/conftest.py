@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ ORDER = (
 
 
 LEFT_OUT = pytest.StashKey[set]()
+PREPARATION = pytest.StashKey[subprocess.Popen]()
 
 
 def pytest_addoption(parser):
@@ -52,7 +55,27 @@ def pytest_collection_modifyitems(config, items):
         config.stash[LEFT_OUT] = {item.nodeid for item in slow}
 
 
+def pytest_collection_finish(session):
+    """The hosts' image takes minutes to make: that begins at once, where tests want hosts.
+
+    Their fixture `lab` does the same, waits for this one, finds all of it made, and tells what is
+    missing.
+    """
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    wanted = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
+    if first and wanted and not session.config.option.collectonly:
+        session.config.stash[PREPARATION] = subprocess.Popen(
+            [ROOT / "molecule" / "shared" / "engine", "--prepare"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"LAB_PYTHON": sys.executable},
+        )
+
+
 def pytest_sessionfinish(session):
+    if PREPARATION in session.config.stash:
+        session.config.stash[PREPARATION].wait()
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left out"] = sorted(session.config.stash[LEFT_OUT])
 

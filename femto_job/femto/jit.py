@@ -17,7 +17,12 @@ import tempfile
 from pathlib import Path
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+)
 
 
 def _fingerprint() -> str:
@@ -97,8 +102,27 @@ class _Implementation(CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
+class _Files(IndexDataCacheFile):
+    """Files named after what they are compiled for.
+
+    numba numbers them: two processes that save at the same time give two of them one number, and
+    then one process runs what was compiled for other types.
+    """
+
+    def save(self, key, data):
+        overloads = self._load_index()
+        name = hashlib.sha256(repr(key).encode()).digest()[:8]
+        overloads[key] = self._data_name(int.from_bytes(name, "big"))
+        self._save_data(overloads[key], data)
+        self._save_index(overloads)
+
+
 class _Cache(FunctionCache):
     _impl_class = _Implementation
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _Files(_FOLDER, self._impl.filename_base, source_stamp=None)
 
 
 def _compiled(function, **options):

@@ -11,8 +11,20 @@ from pathlib import Path
 import numpy as np
 import pyspark
 import pytest
-from job_tools import JOB, archives, assert_plain_error, command, environment, picture, rows, save
+from job_tools import (
+    HANGS,
+    JOB,
+    archives,
+    assert_plain_error,
+    command,
+    command_here,
+    environment,
+    picture,
+    rows,
+    save,
+)
 
+import compress
 import femto
 from femto_spark.records import Records
 
@@ -26,7 +38,7 @@ def test_spark_submit_from_images_to_images_out(tmp_path):
     (tmp_path / "images" / "notes.txt").touch()
     done = subprocess.run(
         [SPARK_SUBMIT, JOB / "compress.py"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     output = tmp_path / "images_out"
@@ -79,7 +91,12 @@ def test_what_cannot_be_done_is_said_in_one_line(case, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").touch()
-    assert_plain_error(command(*arguments, cwd=tmp_path), *words)
+    # As programs of their own: one that the parser refuses, and one that is refused later.
+    if case in ("unknown option", "missing folder"):
+        done = command(*arguments, cwd=tmp_path)
+    else:
+        done = command_here(compress.main, *arguments, cwd=tmp_path)
+    assert_plain_error(done, *words)
     assert not (tmp_path / "images_out").exists() or not archives(tmp_path / "images_out")
 
 
@@ -98,58 +115,95 @@ def test_no_java(tmp_path):
     assert "JAVA_HOME" in failed.stderr.splitlines()[-1]
 
 
-def start(folder: Path, *arguments) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, JOB / "compress.py", *arguments],
-        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+def changed_program(folder: Path, open_page: str) -> Path:
+    """A copy of the program below the folder, whose `open_page` does first what is given."""
+    copy = folder / "femto_job"
+    shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*", "__pycache__"))
+    with open(copy / "femto" / "pictures" / "__init__.py", "a") as file:
+        file.write(
+            "\n_open = open_page\n"
+            "def open_page(source, page=0, **options):\n"
+            "    import ctypes, glob, os, time\n"
+            "    name = options['name']\n"
+            f"    {open_page}\n"
+            "    return _open(source, page, **options)\n"
+        )
+    return copy
 
 
-def until_some_are_done(process: subprocess.Popen, output: Path, count: int) -> None:
-    """Wait until a job has written `count` archives."""
-    while len(list(output.glob("*.laff.gz"))) < count:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+COUNT = 8
+
+
+@pytest.fixture(scope="module")
+def held_program(tmp_path_factory) -> Path:
+    """The program, but it opens no picture while there are archives and the file `hold`."""
+    copy = changed_program(
+        tmp_path_factory.mktemp("held"),
+        "while glob.glob('images_out/*.laff.gz') and os.path.exists('hold'): time.sleep(0.05)",
+    )
+    limits = copy / "femto_spark" / "sandbox.py"
+    limits.write_text(limits.read_text().replace("BASE_SECONDS = 60", f"BASE_SECONDS = {HANGS}"))
+    return copy / "compress.py"
 
 
 @pytest.fixture
-def many(tmp_path):
-    """A folder with more pictures than are done in the blink of an eye."""
-    for i in range(40):
-        save(tmp_path / "images" / f"{i:02}.png", picture(160, 160, i))
-    return tmp_path
+def start_held_job(tmp_path, held_program):
+    """Start a job that does some of its pictures, and waits with the others for its end."""
+    processes = []
+    for i in range(COUNT):
+        save(tmp_path / "images" / f"{i}.png", picture(40, 50, i))
+    (tmp_path / "hold").touch()
+
+    def start(*arguments) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, held_program, *arguments],
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+            # Also where the tests run in the background, which ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        processes.append(process)
+        end = time.monotonic() + HANGS
+        while not list(tmp_path.glob("images_out/*.laff.gz")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, "no picture is done"
+            time.sleep(0.02)
+        return process
+
+    yield start
+    (tmp_path / "hold").unlink()
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def test_a_killed_job_goes_on_where_it_was(many):
-    output = many / "images_out"
-    process = start(many, "--no-report")
-    until_some_are_done(process, output, 3)
+def test_a_killed_job_goes_on_where_it_was(start_held_job, tmp_path):
+    output = tmp_path / "images_out"
+    process = start_held_job("--no-report")
     process.kill()
     process.communicate()
     made = {p.name: p.stat().st_ino for p in output.glob("*.laff.gz")}
-    assert 3 <= len(made) < 40, "the job was over before it could be killed"
+    assert 1 <= len(made) < COUNT
     (output / ".femto-left.part").write_bytes(b"half an archive")
-    again = command(cwd=many)
+    again = command(cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     table = rows(output)
-    assert len(table) == 40
+    assert len(table) == COUNT
     for name, inode in made.items():
         assert table[name.replace(".laff.gz", ".png")]["status"] == "skipped"
         assert (output / name).stat().st_ino == inode
     assert sum(r["status"] == "done" for r in table.values()) > 0
     assert not list(output.rglob("*.part"))
-    for i in (0, 39):
-        assert (output / f"{i:02}.laff.gz").read_bytes() == femto.encode(
-            picture(160, 160, i), source=f"{i:02}.png"
+    for i in range(COUNT):
+        assert (output / f"{i}.laff.gz").read_bytes() == femto.encode(
+            picture(40, 50, i), source=f"{i}.png"
         )
 
 
-def test_an_interrupted_job_says_so_in_one_line(many):
-    process = start(many)
-    until_some_are_done(process, many / "images_out", 1)
+def test_an_interrupted_job_says_so_in_one_line(start_held_job):
+    process = start_held_job()
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130, errors
     assert errors.strip() == "compress.py: interrupted; the same command goes on where it was"
     assert "Traceback" not in out
@@ -158,24 +212,23 @@ def test_an_interrupted_job_says_so_in_one_line(many):
 def test_two_jobs_on_one_output(tmp_path):
     save(tmp_path / "images" / "a.png", picture(8, 8, 1))
     with Records(tmp_path / "images_out"):
-        assert_plain_error(command(cwd=tmp_path), "images_out", "another job", "--output")
+        done = command_here(compress.main, cwd=tmp_path)
+    assert_plain_error(done, "images_out", "another job", "--output")
 
 
 def test_decoders_that_crash_or_hang_cost_one_row(tmp_path):
     """A copy of the program whose decoders crash and hang on some files."""
-    copy = tmp_path / "femto_job"
-    shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*"))
-    with open(copy / "femto" / "pictures" / "__init__.py", "a") as file:
-        file.write(
-            "\n_open = open_page\n"
-            "def open_page(source, page=0, *, name=None, **options):\n"
-            "    import ctypes, os\n"
-            "    if 'crash' in name: os.write(2, b'libpng error\\n'); ctypes.string_at(0)\n"
-            "    while 'hang' in name: pass\n"
-            "    return _open(source, page, name=name, **options)\n"
-        )
+    copy = changed_program(
+        tmp_path,
+        "if 'crash' in name: os.write(2, b'libpng error\\n'); ctypes.string_at(0)\n"
+        "    while 'hang' in name: time.sleep(1)",
+    )
+    # Only what hangs is short of time, on a busy machine too.
     limits = copy / "femto_spark" / "sandbox.py"
-    limits.write_text(limits.read_text().replace("BASE_SECONDS = 60", "BASE_SECONDS = 3"))
+    text = limits.read_text()
+    assert "seconds = self._seconds +" in text
+    short = "seconds = 3 if 'hang' in request.get('name', '') else self._seconds +"
+    limits.write_text(text.replace("seconds = self._seconds +", short))
     for name in ("crash.png", "good.png", "hang.png", "good too.png"):
         save(tmp_path / "images" / name, picture(20, 20, 1))
     done = command(program=copy / "compress.py", cwd=tmp_path)
@@ -225,7 +278,7 @@ def test_quiet(tmp_path):
     assert done.stdout == ""
 
 
-def test_help_tells_the_exit_statuses():
-    done = command("--help")
+def test_help_tells_the_exit_statuses(tmp_path):
+    done = command_here(compress.main, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "exit status" in done.stdout and os.fspath("images_out") in done.stdout

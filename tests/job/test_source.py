@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from job_tools import JOB, environment, picture
+from job_tools import HANGS, JOB, environment, picture
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import SparkSession
 
@@ -197,12 +197,14 @@ def test_it_registers_by_itself(where, folder, tmp_path, request):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     if where == "cluster":
-        running = request.getfixturevalue("cluster_with_packages")
+        running = request.getfixturevalue("cluster")
         master, env = running.url, running.env
     else:
-        master, env = "local[1]", environment() | {"PYTHONPATH": str(JOB)}
+        master, env = "local[1]", environment()
+    env = env | {"PYTHONPATH": str(JOB)}
     settings = {
         "spark.master": master,
+        "spark.executorEnv.PYTHONPATH": str(JOB),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
@@ -216,7 +218,7 @@ def test_it_registers_by_itself(where, folder, tmp_path, request):
     pairs = [x for k, v in settings.items() for x in ("--conf", f"{k}={v}")]
     done = subprocess.run(
         [submit, *pairs, script, folder],
-        capture_output=True, text=True, timeout=240, env=env, check=False,
+        capture_output=True, text=True, timeout=HANGS, env=env, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
@@ -226,13 +228,3 @@ def test_it_registers_by_itself(where, folder, tmp_path, request):
             assert vector is None
         else:
             assert (np.float32(vector) == femto.features(path).vector()).all()
-
-
-@pytest.fixture
-def cluster_with_packages(tmp_path_factory, monkeypatch):
-    """A standalone cluster of its own, whose nodes have the packages installed."""
-    from job_tools import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", str(JOB))
-    with Cluster(tmp_path_factory.mktemp("cluster of the source")) as running:
-        yield running

@@ -4,13 +4,20 @@ import json
 from collections import defaultdict
 
 import pytest
-from job_tools import archives, command, picture, rows, save
+from job_tools import archives, picture, rows, save
 
 from femto_spark import session
+from femto_spark.job import Job, Options
+
+BOTH = {  # no task before both executors are there, however busy the machine
+    "spark.cores.max": "2",
+    "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+    "spark.scheduler.maxRegisteredResourcesWaitingTime": "1800s",
+}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, context):
     """Pictures, one of them wide enough to be shared, and their archives as made locally."""
     here = tmp_path_factory.mktemp("pictures")
     for i in range(12):
@@ -18,9 +25,8 @@ def folder(tmp_path_factory):
     save(here / "in" / "grey.tif", picture(50, 60, 77, channels=1))
     save(here / "in" / "wide.png", picture(24, 6 * 1024, 99))
     (here / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    done = command("--psnr", 36, "--cut-above", 0.1, "--input", here / "in", "--output",
-                   here / "local")  # fmt: skip
-    assert done.returncode == 1, done.stderr
+    options = Options(here / "in", here / "local", target={"psnr": 36.0}, cut_above=0.1, quiet=True)
+    assert Job(options, lambda: context).run().count("failed") == 1
     return here
 
 
@@ -57,7 +63,7 @@ def test_a_cluster_makes_the_same_archives(cluster, folder, reader):
     log = folder / f"events {reader}"
     done = cluster.submit(
         "--psnr", 36, "--cut-above", 0.1, "--reader", reader,
-        "--input", folder / "in", "--output", folder / reader, conf=logged(log),
+        "--input", folder / "in", "--output", folder / reader, conf=logged(log) | BOTH,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "ERROR" not in done.stderr and "Traceback" not in done.stderr
@@ -78,14 +84,9 @@ def test_a_cluster_makes_the_same_archives(cluster, folder, reader):
 
 def test_one_huge_picture_is_worked_on_by_both_workers(cluster, tmp_path):
     save(tmp_path / "in" / "wide.png", picture(24, 6 * 1024, 99))
-    both = {  # no task before both are there, however busy the machine
-        "spark.cores.max": "2",
-        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
-        "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
-    }
     done = cluster.submit(
         "--psnr", 36, "--cut-above", 0.1, "--input", tmp_path / "in", "--output", tmp_path / "out",
-        conf=logged(tmp_path / "events") | both,
+        conf=logged(tmp_path / "events") | BOTH,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     counts = tasks_by_executor(tmp_path / "events")

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from job_tools import JOB, archives, assert_plain_error, command, picture, save
+from job_tools import JOB, archives, assert_plain_error, command, command_here, picture, save
 
 pytest.importorskip("scipy")
 
+import decompressor
 import femto
+import train
 from femto import bases
 from femto_spark import learn
 from femto_spark.learn import Learning, Options
@@ -195,17 +197,21 @@ def test_compressing_with_it_and_back(own, folder, tmp_path):
     assert archives(tmp_path / "out")["0.laff.gz"] == femto.encode(
         picture(72, 88, 0), source="0.png", basis=str(path)
     )
-    back = JOB / "decompressor.py"
-    lost = command(archive, "-o", tmp_path / "a.png", program=back)
+
+    def back(*arguments):
+        return command_here(decompressor.main, archive, "-o", *arguments, cwd=tmp_path)
+
+    lost = back("a.png")
     assert_plain_error(lost, "0.laff.gz", "'own'", "--basis", status=1)
-    there = command(archive, "-o", tmp_path / "a.png", "--basis", path, program=back)
+    there = back("a.png", "--basis", path)
     assert there.returncode == 0, there.stderr
     photo = JOB / "femto" / "data" / "photo.basis"
-    wrong = command(archive, "-o", tmp_path / "b.png", "--basis", photo, program=back)
+    wrong = back("b.png", "--basis", photo)
     assert_plain_error(wrong, "0.laff.gz", "photo.basis is not", status=1)
     (tmp_path / "out" / "basis").mkdir()
     shutil.copy(path, tmp_path / "out" / "basis")
-    beside = command(archive, "-o", tmp_path / "c.png", program=back)
+    # A process that has not seen this basis yet.
+    beside = command(archive, "-o", tmp_path / "c.png", program=JOB / "decompressor.py")
     assert beside.returncode == 0, beside.stderr
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "c.png").read_bytes()
 
@@ -222,8 +228,7 @@ def test_compressing_with_it_and_back(own, folder, tmp_path):
 )
 def test_wrong_arguments(arguments, words, tmp_path):
     (tmp_path / "sub").mkdir()
-    done = command(*arguments, program=JOB / "train.py", cwd=tmp_path)
-    assert_plain_error(done, *words)
+    assert_plain_error(command_here(train.main, *arguments, cwd=tmp_path), *words)
 
 
 def test_a_basis_that_is_none(run, tmp_path):

@@ -50,7 +50,9 @@ def execute(tmp_path, monkeypatch):
         if more:
             notebook.cells.append(nbformat.v4.new_code_cell(more))
         resources = {"metadata": {"path": str(NOTEBOOKS[name].parent)}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+        # What takes longer than this hangs, on the busiest machine.
+        limits = {"timeout": 1800, "startup_timeout": 1800}
+        NotebookClient(notebook, kernel_name="python3", resources=resources, **limits).execute()
         return Executed(notebook.cells)
 
     return run

@@ -69,6 +69,22 @@ def test_compiled_code_is_cached_from_a_zip(repository, tmp_path, home):
     assert run(CALL, PYTHONPATH=str(copy), **place).strip() == "1"
 
 
+def test_processes_that_compile_at_the_same_time_do_not_mix(repository, tmp_path):
+    """Two that have read the list of files before either wrote it save what they compiled."""
+    code = (
+        "from pathlib import Path\n"
+        "from unittest import mock\n"
+        "import femto.jit as j\n"
+        "caches = [j._Cache(run) for run in [lambda: 0] * 2]\n"
+        "with mock.patch.object(j._Files, '_load_index', lambda self: {}):\n"
+        "    for number, cache in enumerate(caches):\n"
+        "        cache._cache_file.save(('types', number), number)\n"
+        "print(caches[0]._cache_file.load(('types', 1)), len(list(Path(j._FOLDER).glob('*.nbc'))))"
+    )
+    place = {"PYTHONPATH": str(repository / "femto_job"), "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert run(code, **place).strip() == "1 2"
+
+
 def test_a_cache_folder_of_others_is_not_used(repository, tmp_path):
     """Cached code is executed: a folder that anyone may write to must be passed over."""
     trap = tmp_path / ".cache" / "femto"

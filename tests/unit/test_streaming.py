@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_codec import psnr, scene
-from test_decompressor import SCRIPT
+from test_decompressor import HANGS, SCRIPT
 
 import femto
 from femto import codec
@@ -51,7 +52,7 @@ def test_every_layer_is_decoded_when_it_is_there(effort):
             for end in ends(archive):
                 pipe.write(archive[begin:end])
                 begin = end
-                assert seen.acquire(timeout=60)
+                assert seen.acquire(timeout=HANGS)
             pipe.write(archive[begin:])
 
     writer = threading.Thread(target=write)
@@ -129,16 +130,17 @@ def test_the_decompressor_writes_what_has_arrived(archive, tmp_path):
         program.stdin.write(archive[:begin])
         program.stdin.flush()
         coarse = femto.decode(archive, layers=3)
-        for _ in range(600):
+        end = time.monotonic() + HANGS
+        while True:
             with contextlib.suppress(OSError), Image.open(tmp_path / "a.png") as picture:
                 if (np.asarray(picture) == coarse).all():
                     break
-            threading.Event().wait(0.1)
-        else:
-            pytest.fail("the coarse picture did not appear")
+            assert program.poll() is None, program.stderr.read()
+            assert time.monotonic() < end, "the coarse picture does not appear"
+            time.sleep(0.1)
         program.stdin.write(archive[begin:])
         program.stdin.close()
-        assert program.wait(60) == 0, program.stderr.read()
+        assert program.wait(HANGS) == 0, program.stderr.read()
     with Image.open(tmp_path / "a.png") as picture:
         assert (np.asarray(picture) == femto.decode(archive)).all()
 
@@ -149,7 +151,7 @@ def test_a_cut_stream_leaves_the_last_good_picture(archive, tmp_path):
         cwd=tmp_path,
         input=archive[: ends(archive)[4] + 1],
         capture_output=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 1
     assert done.stderr.decode().count("\n") == 1
@@ -165,7 +167,7 @@ def test_progressive_is_for_standard_input_alone(arguments, tmp_path):
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 2
     assert b"--progressive" in done.stderr
