@@ -94,11 +94,13 @@ femto_setup() (
     if [ -n "${FEMTO_ADMIN:-}" ] || [ ! -f /etc/femto.yml ]; then
         root touch /etc/femto.yml
         {
-            grep -v '^spark_admin_cidrs:' /etc/femto.yml || echo "---"
+            root grep -v '^spark_admin_cidrs:' /etc/femto.yml || echo "---"
             printf 'spark_admin_cidrs: [%s]\n' "$(printf '%s' "${FEMTO_ADMIN:-}" | tr -s ' ,' ',')"
-        } | root tee /etc/femto.yml.new > /dev/null
+        } | root sh -c 'umask 077 && cat > /etc/femto.yml.new'
         root mv /etc/femto.yml.new /etc/femto.yml
     fi
+    # Keys of storage may stand in it.
+    root chmod 600 /etc/femto.yml
     echo "Setting up Spark and femto (some minutes the first time) ..."
     cd "$home"
     root env ANSIBLE_CONFIG="$home/ansible.cfg" ANSIBLE_NOCOWS=1 LC_ALL=C.UTF-8 \

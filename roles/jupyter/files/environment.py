@@ -1,11 +1,62 @@
-"""Name the environment for the packages on standard input, and say whether it is complete."""
+"""The environments of JupyterLab on this host, named after the packages on standard input.
+
+    python3 environment.py look ROOT HOME CURRENT
+        Print as JSON the name, whether it is complete, the digest of the notebooks that are
+        installed, and whether the compiled code of the cluster's environment was taken over.
+    python3 environment.py tidy ROOT UNIT
+        Remove those of old versions, and print which.
+
+Removed is nothing that the service's unit names or a process uses, and nothing at all unless the
+environment of these packages is complete.
+"""
 
 import hashlib
 import json
-import pathlib
+import os
+import shutil
 import sys
+from pathlib import Path
 
-release = ".".join(map(str, sys.version_info[:2]))
-digest = hashlib.sha256(f"{release}\n{sys.stdin.read().strip()}".encode()).hexdigest()[:12]
-complete = (pathlib.Path(sys.argv[1]) / digest / ".complete").exists()
-print(json.dumps({"name": digest, "complete": complete}))
+
+def name_of(packages: str) -> str:
+    release = ".".join(map(str, sys.version_info[:2]))
+    return hashlib.sha256(f"{release}\n{packages.strip()}".encode()).hexdigest()[:12]
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:  # not there, or a process that has ended
+        return ""
+
+
+def look(wanted: str, root: Path, home: Path, current: Path) -> None:
+    marker = home / ".cache/femto" / f".of-{os.path.basename(os.path.realpath(current))}"
+    found = {
+        "name": wanted,
+        "complete": (root / "envs" / wanted / ".complete").exists(),
+        "notebooks": text_of(root / "notebooks.digest"),
+        "taken": marker.exists(),
+    }
+    print(json.dumps(found))
+
+
+def tidy(wanted: str, root: Path, unit: Path) -> None:
+    if not (root / "envs" / wanted / ".complete").exists():
+        return
+    processes = [
+        p for p in Path("/proc").iterdir() if p.name.isdigit() and p.name != str(os.getpid())
+    ]
+    used = [text_of(unit)] + [text_of(p / name) for p in processes for name in ("cmdline", "maps")]
+    for path in sorted((root / "envs").iterdir()):
+        if path.name != wanted and not any(f"{path}/" in text for text in used):
+            shutil.rmtree(path)
+            print("removed", path)
+
+
+def main() -> None:
+    act = {"look": look, "tidy": tidy}[sys.argv[1]]
+    act(name_of(sys.stdin.read()), *map(Path, sys.argv[2:]))
+
+
+main()
