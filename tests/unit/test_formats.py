@@ -61,6 +61,9 @@ def test_jpeg_xl_of_ten_bits_with_alpha_and_of_many_frames():
     ten = DEEP >> 6
     got, info, _ = read(imagecodecs.jpegxl_encode(ten, lossless=True, bitspersample=10))
     assert np.array_equal(got, ten) and info.bits == 10
+    data = imagecodecs.jpegxl_encode(GREY >> 4, lossless=True, bitspersample=4)
+    got, info, _ = read(data)
+    assert info.bits == 8 and np.array_equal(got, (GREY >> 4) * 17)
     four = np.dstack([COLOUR, GREY])
     data = imagecodecs.jpegxl_encode(four, lossless=True)
     got, info, _ = read(data)

@@ -14,6 +14,7 @@ from .common import Source, check_promise, check_size, silent_stderr
 from .metadata import orientation_of
 from .page import Plan, Reading
 from .pillow import pillow_plan
+from .pixels import scale
 
 KINDS = frozenset(("HEIF", "AVIF", "JXL", "JPEG2000", "GIF"))
 EXPANSION = 65536
@@ -47,7 +48,8 @@ class _WholePlan(Plan):
         check_size(source.name, width, height, whole=True)
         nbytes = width * height * samples * (1 if bits <= 8 else 2)
         check_promise(source.name, nbytes, source.nbytes, EXPANSION)
-        super().__init__(0, width, height, channels, bits, **options)
+        self._stored = bits
+        super().__init__(0, width, height, channels, max(bits, 8), **options)
         if samples in (2, 4):
             self.note(
                 "its transparency was blended with white (--no-alpha leaves it out)"
@@ -68,6 +70,8 @@ class _WholePlan(Plan):
             if pixels.shape[:2] != self.size or pixels.dtype not in (np.uint8, np.uint16):
                 raise ValueError(f"decoded to {pixels.dtype} {pixels.shape}")
             self._pixels = pixels.reshape(*self.size, -1)
+            if self._stored < 8:
+                self._pixels = scale(self._pixels, self._stored)
             if self._pixels.shape[2] != self._samples:
                 raise ValueError(f"decoded to {pixels.shape}")
         pixels = self._pixels[y0:y1, x0:x1]
