@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -53,7 +54,10 @@ def read(data, page=0, **options) -> np.ndarray:
         assert info.channels == (3 if whole.ndim == 3 else 1)
         assert info.bits == whole.dtype.itemsize * 8
         if not options.get("gray"):
-            assert info == probe(data, name=options.get("name"))[page]
+            # Reading all pixels may tell more than the header.
+            header = probe(data, name=options.get("name"))[page]
+            assert replace(info, notes=header.notes) == header
+            assert info.notes[: len(header.notes)] == header.notes
         rng = np.random.default_rng(3)
         for _ in range(6):
             y0, y1 = sorted(rng.integers(0, info.height + 1, 2))
@@ -264,7 +268,11 @@ def test_pages_of_a_tiff_without_its_thumbnails():
         tif.write(RGB8[..., 0] > 9, subfiletype=4)  # a mask
         tif.write(RGB16[..., 0], photometric="minisblack")
     data = file.getvalue()
-    assert probe(data) == [PageInfo(0, WIDTH, HEIGHT, 3, 8), PageInfo(1, WIDTH, HEIGHT, 1, 16)]
+    notes = ("1 mask not archived", "1 thumbnail or pyramid level not archived")
+    assert probe(data) == [
+        PageInfo(0, WIDTH, HEIGHT, 3, 8, notes=notes),
+        PageInfo(1, WIDTH, HEIGHT, 1, 16),
+    ]
     np.testing.assert_array_equal(read(data, 0), RGB8)
     np.testing.assert_array_equal(read(data, 1), RGB16[..., 0])
     with pytest.raises(LaffError, match="no page 2"):
@@ -275,12 +283,12 @@ def test_a_bad_page_does_not_hide_the_others():
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as tif:
         tif.write(RGB8, photometric="rgb")
-        tif.write(RGB8[..., 0].astype(np.float32))
+        tif.write(RGB8[..., 0].astype(np.complex64))
     first, second = probe(file.getvalue(), name="scan.tif")
     assert first.error is None
-    assert second.error.startswith("scan.tif: floating-point")
+    assert second.error.startswith("scan.tif: complex")
     np.testing.assert_array_equal(read(file.getvalue()), RGB8)
-    with pytest.raises(LaffError, match="floating-point"):
+    with pytest.raises(LaffError, match="complex"):
         open_page(file.getvalue(), 1)
 
 
@@ -579,9 +587,6 @@ def refusal(data, name="some picture.tif") -> str:
 @pytest.mark.parametrize(
     "pixels, options, reason",
     [
-        (np.zeros((9, 9), np.float32), {}, "floating-point"),
-        (np.zeros((9, 9), np.int16), {}, "signed"),
-        (np.zeros((9, 9), np.uint32), {}, "32-bit"),
         (np.zeros((9, 9), np.complex64), {}, "complex"),
         (np.zeros((9, 9, 5), np.uint8), {"photometric": "minisblack"}, "5 bands"),
         (np.zeros((9, 9, 4), np.uint8), {"photometric": "rgb", "extrasamples": [0]}, "4 bands"),
@@ -774,17 +779,15 @@ def test_thin_pictures(tmp_path, shape):
             np.testing.assert_array_equal(read(tmp_path / f"x{suffix}"), pixels)
 
 
-def test_8_bit_tiff_without_tifffile(tmp_path, monkeypatch):
+@pytest.mark.parametrize("picture", PICTURES)
+def test_tiff_is_written_without_tifffile(tmp_path, monkeypatch, picture):
     import sys
 
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    write_picture(tmp_path / "x.tif", RGB8, icc=SRGB, **facts(RGB8))
-    with Image.open(tmp_path / "x.tif") as image:
-        np.testing.assert_array_equal(np.asarray(image), RGB8)
-        assert image.info["icc_profile"] == SRGB
-    with pytest.raises(LaffError, match="pip install tifffile"):
-        write_picture(tmp_path / "y.tif", RGB16, **facts(RGB16))
-    assert not (tmp_path / "y.tif").exists()
+    pixels = PICTURES[picture]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tifffile", None)
+        write_picture(tmp_path / "x.tif", pixels, **facts(pixels))
+    np.testing.assert_array_equal(read(tmp_path / "x.tif"), pixels)
 
 
 def test_other_files_are_kept_unless_told(tmp_path):

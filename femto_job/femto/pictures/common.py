@@ -17,6 +17,20 @@ RAW_EXTENSIONS = frozenset((
     ".x3f",
 ))
 # fmt: on
+# Where RAW files that are no TIFF, or look like a plain one, say what they are: Canon's three,
+# Fujifilm, Sigma, Olympus, Panasonic, Minolta.
+RAW_MARKS = (
+    (4, b"\x10\0\0\0CR\x02"),
+    (6, b"HEAPCCDR"),
+    (4, b"ftypcrx "),
+    (0, b"FUJIFILMCCD-RAW"),
+    (0, b"FOVb"),
+    (0, b"IIRO"),
+    (0, b"IIRS"),
+    (0, b"MMOR"),
+    (0, b"IIU\0"),
+    (0, b"\0MRM"),
+)
 
 # Pixels of a picture that is read by window, and of one that must be decoded as a whole (at most
 # 1 GiB in Pillow, which keeps RGB as four bytes).
@@ -25,9 +39,12 @@ MAX_WHOLE_PIXELS = 1 << 28
 MAX_SIDE = 1 << 20
 MAX_PAGES = 1 << 16
 
+# Texts and profiles of a PNG, unpacked.
+MAX_TEXT_NBYTES = 1 << 28
+
 
 class Quiet:
-    """Within it, the libraries print no warnings, and Pillow has no size limit of its own.
+    """Within it, the libraries print no warnings, and Pillow's limits of size are femto's.
 
     Counted, so that threads that are inside at the same time do not undo each other's settings.
     """
@@ -37,10 +54,12 @@ class Quiet:
         self._depth = 0
 
     def __enter__(self):
-        from PIL import Image
+        from PIL import Image, PngImagePlugin
 
         with self._lock:
             if self._depth == 0:
+                self._text = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_NBYTES
                 self._warnings = warnings.catch_warnings()
                 self._warnings.__enter__()
                 warnings.simplefilter("ignore")
@@ -52,7 +71,7 @@ class Quiet:
             self._depth += 1
 
     def __exit__(self, *exc):
-        from PIL import Image
+        from PIL import Image, PngImagePlugin
 
         with self._lock:
             self._depth -= 1
@@ -60,6 +79,7 @@ class Quiet:
                 for logger, disabled in zip(self._loggers, self._disabled, strict=True):
                     logger.disabled = disabled
                 Image.MAX_IMAGE_PIXELS = self._limit
+                PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = self._text
                 self._warnings.__exit__(None, None, None)
 
 
@@ -190,9 +210,7 @@ class Source:
             ) from exc
 
     def kind(self) -> str:
-        """The format, told by the first bytes; RAW is told by the name."""
-        if self.suffix in RAW_EXTENSIONS:
-            return "RAW"
+        """The format, told by the first bytes; RAW without a mark of its own by the name."""
         with self.open() as file:
             head = file.read(132)
         # Its first 128 bytes are free, and TIFF's are found there.
@@ -204,6 +222,8 @@ class Source:
             return "JPEG"
         if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
             return "WEBP"
+        if self.suffix in RAW_EXTENSIONS or any(head[at:].startswith(m) for at, m in RAW_MARKS):
+            return "RAW"
         if head.startswith(b"BM"):
             return "BMP"
         if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

@@ -262,6 +262,8 @@ def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 def gather(source, plan) -> Found:
     """The metadata of a page that `plan` reads from `source`. Raises nothing because of them."""
     kind = source.kind()
+    if kind == "TIFF" and not hasattr(plan, "ifd_offset"):
+        kind = "RAW"  # a DNG under another name
     info = plan.info
     found = Found(info.width, info.height, plan.orientation)
     try:

@@ -88,6 +88,9 @@ class Plan:
             width, height = height, width
         self.info = PageInfo(page, width, height, channels, bits)
 
+    def measure(self):
+        """Complete `info` where that needs all pixels."""
+
     def window(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         raise NotImplementedError
 

@@ -72,11 +72,40 @@ class CmykToRgb:
         return ((white[..., :3] * white[..., 3:] + 127) // 255).astype(np.uint8)
 
 
-def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
-    """Full-range BT.601 YCbCr (JFIF) to RGB, same shape and type."""
+def ycbcr_to_rgb(
+    ycbcr: np.ndarray, coefficients=None, reference=None, bits: int | None = None
+) -> np.ndarray:
+    """YCbCr to RGB, same shape and type (TIFF 6.0, section 21, as libtiff computes it).
+
+    coefficients: luma weights of red, green and blue (default: BT.601); reference: samples of
+    black and white of Y, Cb, Cr in units of `bits` (default: the full range, as JFIF).
+    """
     full = np.iinfo(ycbcr.dtype).max
+    half = (full + 1) // 2
+    red, green, blue = _numbers(coefficients, 3) or (0.299, 0.587, 0.114)
+    if min(red, green, blue) <= 0:
+        red, green, blue = 0.299, 0.587, 0.114
+    span = _numbers(reference, 6)
+    if span is not None:
+        span = [v * full / ((1 << bits) - 1) if bits else v for v in span]
+    if span is None or min(np.subtract(span[1::2], span[::2])) <= 0:
+        span = [0, full, half, full, half, full]
     y, cb, cr = (ycbcr[..., i].astype(np.float64) for i in range(3))
-    cb -= (full + 1) // 2
-    cr -= (full + 1) // 2
-    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    y = (y - span[0]) * (full / (span[1] - span[0]))
+    cb = (cb - span[2]) * ((half - 1) / (span[3] - span[2]))
+    cr = (cr - span[4]) * ((half - 1) / (span[5] - span[4]))
+    r, b = y + (2 - 2 * red) * cr, y + (2 - 2 * blue) * cb
+    rgb = np.stack([r, (y - red * r - blue * b) / green, b], axis=-1)
     return np.clip(np.rint(rgb), 0, full).astype(ycbcr.dtype)
+
+
+def _numbers(values, count: int) -> list[float] | None:
+    """A tag of RATIONALs (tifffile gives numerators and denominators in turn), or of numbers."""
+    if values is None or not hasattr(values, "__len__"):
+        return None
+    values = [float(v) for v in values]
+    if len(values) == 2 * count:
+        if not all(values[1::2]):
+            return None
+        values = [a / b for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values if len(values) == count else None

@@ -14,7 +14,8 @@ from .tiff import tiff_plans
 
 # fmt: off
 EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
-    ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".heic", ".heif", ".hif",
+    ".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm", ".svs", ".png", ".apng",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".heic", ".heif", ".hif",
     ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
 }
 # fmt: on
@@ -23,15 +24,16 @@ EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
 def _plans(source: Source, reading: Reading, page: int | None) -> list[Plan | PageInfo]:
     """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
-    if kind == "TIFF":
-        return tiff_plans(source, reading, page)
+    plans = tiff_plans(source, reading, page) if kind == "TIFF" else None
+    if plans is not None:
+        return plans
     if kind == "DICOM":
         return dicom_plans(source, page)
     if page not in (None, 0):
         raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
     if kind in KINDS:
         return [modern_plan(source, kind, reading)]
-    return [RawPlan(source) if kind == "RAW" else pillow_plan(source, kind, reading)]
+    return [RawPlan(source) if kind in ("RAW", "TIFF") else pillow_plan(source, kind, reading)]
 
 
 def probe(
@@ -80,4 +82,9 @@ def open_page(
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
         (plan,) = _plans(source, reading, page)
-        return PictureReader(source.name, plan, gray, gather(source, plan))
+        try:
+            plan.measure()
+            return PictureReader(source.name, plan, gray, gather(source, plan))
+        except BaseException:
+            plan.close()
+            raise
