@@ -151,7 +151,7 @@ def test_gif():
     got, info, metadata = read(data)
     assert np.array_equal(got, np.asarray(frames[0].convert("RGB")))
     assert metadata["text"] == [["Comment", "a comment"]]
-    assert info.bits == 8
+    assert (info.bits, info.notes) == (8, ("2 further frames not archived",))
 
 
 # DICOM ------------------------------------------------------------------------------------------
