@@ -91,12 +91,18 @@ def test_commands_want_a_prepared_engine(tmp_path):
 
 
 def test_a_wheel_of_spark_that_is_pinned_no_more_goes(tmp_path):
-    """Hosts would install it before what requirements.txt pins."""
+    """A wheel is kept by the hash of the source that it was built of: another is never taken."""
     copy = tmp_path / "molecule/shared/engine"
     copy.parent.mkdir(parents=True)
     shutil.copy(ENGINE, copy)
-    pins = tmp_path / "requirements.txt"
-    pins.write_text('pyspark==8.1.0; python_version >= "3"\npyspark==7.9.9; python_version < "3"\n')
+    locks = tmp_path / "roles/scipy/files/locks"
+    locks.mkdir(parents=True)
+    new, older, old = ("8" * 64, "7" * 64, "4" * 64)
+    for python, version, source in (("3.12", "8.1.0", new), ("3.10", "7.9.9", older)):
+        (locks / f"{python}.txt").write_text(
+            f"pip==1 \\\n    --hash=sha256:1\n"
+            f"pyspark=={version} \\\n    --hash=sha256:{source}\nrawpy==1 \\\n    --hash=sha256:0\n"
+        )
     # An engine that is content with everything, and a pip that builds what it was asked for.
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -107,16 +113,17 @@ def test_a_wheel_of_spark_that_is_pinned_no_more_goes(tmp_path):
 case "$*" in
     *"pip wheel"*)
         echo "$*" >> {tmp_path}/asked
-        touch {wheels}/pyspark-8.1.0-py3-none-any.whl ;;
+        cat {wheels}/{new[:32]}/part/requirements.txt >> {tmp_path}/asked
+        touch {wheels}/{new[:32]}/part/pyspark-8.1.0-py3-none-any.whl ;;
     *) exec {sys.executable} "$@" ;;
 esac""",
     }
     for name, script in scripts.items():
         (commands / name).write_text(f"#!/bin/sh\n{script}\n")
         (commands / name).chmod(0o755)
-    wheels.mkdir(parents=True)
-    for version in ("8.1.0rc1", "7.9.9", "4.3.0"):
-        (wheels / f"pyspark-{version}-py3-none-any.whl").touch()
+    for source, version in ((old, "8.1.0"), (older, "7.9.9")):
+        (wheels / source[:32]).mkdir(parents=True)
+        (wheels / source[:32] / f"pyspark-{version}-py3-none-any.whl").touch()
 
     def prepare() -> str:
         environment = os.environ | {
@@ -131,11 +138,15 @@ esac""",
 
     (copy.parent / "Dockerfile").touch()
     said = prepare()
-    for version in ("4.3.0", "8.1.0rc1"):
-        assert f"the wheel of Spark {version} goes" in said
-    # The other pin's is for hosts with an older Python.
-    assert {p.name.split("-")[1] for p in wheels.iterdir()} == {"8.1.0", "7.9.9"}
-    (asked,) = (tmp_path / "asked").read_text().splitlines()
-    assert f"-c {copy.parent}/../../requirements.txt pyspark" in asked
+    assert f"a wheel of Spark goes, which no lock has any more ({old[:32]})" in said
+    # The other lock's is for hosts with an older Python.
+    found = sorted(p.relative_to(wheels).as_posix() for p in wheels.rglob("*.whl"))
+    assert found == [
+        f"{older[:32]}/pyspark-7.9.9-py3-none-any.whl",
+        f"{new[:32]}/pyspark-8.1.0-py3-none-any.whl",
+    ]
+    command, *requirements = (tmp_path / "asked").read_text().splitlines()
+    assert "--require-hashes" in command
+    assert requirements == ["pyspark==8.1.0 \\", f"    --hash=sha256:{new}"]
     assert "wheel" not in prepare()
-    assert len((tmp_path / "asked").read_text().splitlines()) == 1
+    assert len((tmp_path / "asked").read_text().splitlines()) == 3

@@ -1,4 +1,6 @@
-"""The environments of JupyterLab on this host, named after the packages on standard input.
+"""The environments of JupyterLab on this host, named after their lock.
+
+Standard input is JSON: Python's minor version -> the SHA-256 of its lock.
 
     python3 environment.py look ROOT HOME CURRENT
         Print as JSON the name, whether it is complete, the digest of the notebooks that are
@@ -7,20 +9,25 @@
         Remove those of old versions, and print which.
 
 Removed is nothing that the service's unit names or a process uses, and nothing at all unless the
-environment of these packages is complete.
+environment of this lock is complete.
 """
 
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
 
 
-def name_of(packages: str) -> str:
+def name_of(locks: dict) -> str:
+    """As the module femto_environment, which builds them, names packages."""
     release = ".".join(map(str, sys.version_info[:2]))
-    return hashlib.sha256(f"{release}\n{packages.strip()}".encode()).hexdigest()[:12]
+    if release not in locks:
+        sys.exit(f"no lock for Python {release}: name one of {', '.join(locks)} in jupyter_python")
+    what = json.dumps([locks[release], [], platform.machine()])
+    return f"{release}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 
 def text_of(path: Path) -> str:
@@ -56,7 +63,7 @@ def tidy(wanted: str, root: Path, unit: Path) -> None:
 
 def main() -> None:
     act = {"look": look, "tidy": tidy}[sys.argv[1]]
-    act(name_of(sys.stdin.read()), *map(Path, sys.argv[2:]))
+    act(name_of(json.load(sys.stdin)), *map(Path, sys.argv[2:]))
 
 
 main()
