@@ -181,10 +181,12 @@ class Entry:
 
     def apply(self) -> None:
         if self.state == "absent":
-            if stat.S_ISDIR(self.there.st_mode):
-                shutil.rmtree(self.path)
-            else:
-                os.unlink(self.path)
+            # It may have gone with a folder that was named before it.
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(self.there.st_mode):
+                    shutil.rmtree(self.path)
+                else:
+                    os.unlink(self.path)
             return
         parent = os.path.dirname(self.path)
         os.makedirs(parent, mode=0o755, exist_ok=True)

@@ -110,7 +110,7 @@ def test_files_only_what_has_changed_is_written_and_restarted(tmp_path, commands
     assert (commands / "told").read_text() == "try-restart a\n"
     run("femto_files", files=files, path=commands)
     assert (tmp_path / "conf/b").stat().st_mode & 0o777 == 0o600
-    gone = [{"path": f"{tmp_path}/conf", "state": "absent"}]
+    gone = [{"path": f"{tmp_path}/{path}", "state": "absent"} for path in ("conf", "conf/a")]
     assert run("femto_files", files=gone, path=commands)["changed"]
     assert not (tmp_path / "conf").exists()
 
