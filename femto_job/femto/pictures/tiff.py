@@ -211,11 +211,11 @@ class _TiffPlan(Plan):
         extras = _extras(page)
         alpha = extras[0] if beyond == 1 and extras and extras[0] in (1, 2) else 0
         if not alpha or photometric == 3:
-            most = min(3, self._samples)
-            example = "3,2,1" if self._samples > 4 else ",".join("123"[:most]) if most > 2 else "1"
+            example = "3,2,1" if self._samples > 4 else "1,2,3" if self._samples > 2 else "1"
+            choose = "" if photometric == 5 else f"choose with --bands {example}, or "
             raise self._refuse(
                 f"has {self._samples} bands, and nothing says which of them make a picture",
-                f"choose with --bands {example}, or take every band with --bands each",
+                f"{choose}take every band with --bands each",
             )
         band = self._samples
         if not reading.alpha:
