@@ -13,19 +13,22 @@ ROOT = Path(__file__).resolve().parents[1]
 # What one process has compiled serves all others, copies of femto and Spark's workers too.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "femto_job" / "femto" / "__pycache__"))
 
-# These go on with one cluster of hosts, in this order.
-ON_HOSTS = ("test_cluster", "test_faults", "test_guards", "test_jupyter", "test_operations")
-# Two processes take files in this order. The hosts, whose tests take longest, often wait: one
-# process begins with them as soon as the codec is known to be right.
+# These go on with one cluster of hosts, in this order: a job that the guards look at is the one to
+# which the faults happen.
+ON_HOSTS = ("test_cluster", "test_guards", "test_faults", "test_jupyter", "test_operations")
+# Two processes take files in this order. The hosts take longest, and often wait. One process begins
+# with a bare host, which becomes the image of the others when this test has passed; then they go
+# before all else.
+INSTALLED = "test_installation_leaves_nothing_that_other_hosts_must_not_have"
 ORDER = (
+    "test_roles",
     "unit",
     "conformance",
-    *ON_HOSTS,
     "job",
     "notebooks",
     "test_engine",
     "test_preflight",
-    "test_roles",
+    *ON_HOSTS,
 )
 
 
@@ -95,13 +98,25 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Two processes of pytest-xdist take files in turn; those that go on with the same cluster of
-    hosts count for one file."""
+    hosts count for one file, which waits for the image from which the hosts start."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
+        image = False
+
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.partition("::")[0])
             return str(path.parent if path.stem in ON_HOSTS else path)
+
+        def mark_test_complete(self, node, item_index, duration=0):
+            self.image |= self.registered_collections[node][item_index].endswith(INSTALLED)
+            super().mark_test_complete(node, item_index, duration)
+
+        def _assign_work_unit(self, node):
+            made = self.image or not any(name.endswith(INSTALLED) for name in self.collection)
+            for scope in [scope for scope in self.workqueue if not scope.endswith(".py")]:
+                self.workqueue.move_to_end(scope, last=not made)
+            super()._assign_work_unit(node)
 
     return Files(config, log)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jupyter_page import Server
-from lab import wait
+from lab import HANG, wait
 
 
 def find() -> str | None:
@@ -27,9 +27,7 @@ def find() -> str | None:
     return found
 
 
-def run_notebook(
-    url: str, token: str, notebook: str, screenshot: Path, *, wrong: str = "", seconds: int = 300
-) -> str:
+def run_notebook(url: str, token: str, notebook: str, screenshot: Path, *, wrong: str = "") -> str:
     """Sign in on the page, open the notebook, run all its cells; what the page shows in the end.
 
     With `wrong`, that is tried as password first, and has to be refused. Raises AssertionError,
@@ -42,10 +40,10 @@ def run_notebook(
         page = browser.new_context(
             viewport={"width": 1400, "height": 1000}, ignore_https_errors=True
         ).new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(HANG * 1000)
         try:
             _open(page, url, notebook, token, wrong)
-            _run_all(page, seconds)
+            _run_all(page)
         except (AssertionError, Error) as error:
             page.screenshot(path=screenshot)
             said = page.locator("body").inner_text()
@@ -65,10 +63,10 @@ def _open(page, url: str, notebook: str, token: str, wrong: str) -> None:
     if wrong:
         page.fill("#password_input", wrong)
         page.click("#login_submit")
-        expect(page.get_by_text("Invalid credentials")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Invalid credentials")).to_be_visible(timeout=HANG * 1000)
     page.fill("#password_input", token)
     page.click("#login_submit")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     # The page shows a kernel, idle, before it has one; told to run then, it asks for another. The
     # server knows when it is connected.
     server = Server(url, token)
@@ -77,11 +75,11 @@ def _open(page, url: str, notebook: str, token: str, wrong: str) -> None:
         kernels = [s["kernel"] for s in server.ask("/api/sessions") if s["path"] == notebook]
         return any(k["connections"] and k["execution_state"] == "idle" for k in kernels)
 
-    wait(connected, 120, "the page gets no kernel")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=30_000)
+    wait(connected, "the page gets no kernel")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
 
 
-def _run_all(page, seconds: int) -> None:
+def _run_all(page) -> None:
     """Run all cells, and wait until they have ended."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -94,8 +92,7 @@ def _run_all(page, seconds: int) -> None:
             return prompts.some(prompt => /\[\d+\]/.test(prompt))
                 && !prompts.some(prompt => prompt.includes('*'))
                 && prompts;
-        }""",
-        timeout=seconds * 1000,
+        }"""
     ).json_value()
     assert all(re.search(r"\[\d+\]", prompt) for prompt in prompts), f"not all ran: {prompts}"
 

@@ -1,22 +1,24 @@
 """The lab of real hosts, for tests of the roles and playbooks; see molecule/shared/engine.
 
 Files go on with the hosts of those before them (tests/conftest.py has the order), and each also
-runs alone. The roles have a host of their own, and are tested while the cluster is, if pytest has
-two processes. With $LAB_KEEP set, hosts are left running at the end, and found ones are taken over.
+runs alone. The roles have a host of their own (test_roles.py), a bare one; what it is when
+everything is installed is the image from which the cluster's hosts start. With $LAB_KEEP set, hosts
+are left running at the end, and found ones are taken over.
 """
 
+import concurrent.futures
+import contextlib
 import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from lab import ENGINE, KEEP, Job, Lab, compress_locally, crops
+from lab import CLUSTER, ENGINE, INVENTORY_SINGLE, KEEP, Job, Lab, compress_locally, crops, wait
 
 NO_LAB = "no hosts: "
-# Many rounds for every picture.
-LONG = ("--psnr", "38")
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -68,30 +70,88 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def cluster(lab) -> Lab:
-    """A master and two workers, built by site.yml from bare hosts."""
+def node_image(lab, tmp_path_factory):
+    """A lock: who holds it makes the image from which the cluster's hosts start, if there is none;
+    nobody does the same work a second time meanwhile."""
+
+    @contextlib.contextmanager
+    def lock():
+        path = tmp_path_factory.getbasetemp().with_name("node_image.lock")
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return lock
+
+
+@pytest.fixture(scope="session")
+def cluster(lab, node_image) -> Lab:
+    """A master and two workers, built by site.yml."""
     if not (KEEP and lab.exists("femto-master")):
+        with node_image():
+            if not lab.has_node_image():
+                lab.remove("femto-single")
+                lab.create("femto-single")
+                lab.install("femto-single", INVENTORY_SINGLE)
+                lab.remove("femto-single")
         lab.build()
-    lab.wait_alive("femto-worker1", "femto-worker2")
+    lab.wait_alive(*CLUSTER[1:])
     return lab
 
 
 @pytest.fixture(scope="session")
-def long_archives(tmp_path_factory) -> dict[str, bytes]:
-    """The archives that a long job makes, made without a cluster."""
-    folder = tmp_path_factory.mktemp("long")
-    return compress_locally(crops(folder / "in", 48), folder / "local", "--no-report", *LONG)
+def jobs(cluster, tmp_path_factory):
+    """The job that tests share: it goes on from one to the next, and is held meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        shared = Jobs(cluster, tmp_path_factory.mktemp("job"), pool)
+        yield shared
+        shared.stop()
+
+
+class Jobs:
+    def __init__(self, cluster: Lab, folder: Path, pool: concurrent.futures.Executor):
+        self.cluster = cluster
+        self.pictures = crops(folder / "in", 64, 160)
+        # Made without a cluster, while hosts boot and masters wait.
+        self.expected = pool.submit(
+            compress_locally, self.pictures, folder / "local", "--no-report"
+        )
+        self.job: Job | None = None
+
+    def held(self) -> Job:
+        """The running job, or a new one, which uses both workers."""
+        wait(lambda: set(CLUSTER[1:]) <= set(self.cluster.alive()), "not both workers are alive")
+        if self.job is None or not self.job.running():
+            self.job = Job(self.cluster, "disturbed", self.pictures, CLUSTER[1:])
+        return self.job
+
+    def complete(self) -> None:
+        """Every picture has its one archive, the same as made locally, after all that happened."""
+        try:
+            self.held().assert_completes(self.expected.result())
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        if self.job is not None:
+            self.job.stop()
+            self.job = None
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture
-def start_long_job(cluster, tmp_path):
-    """Start a job that is still running when something else has been done on all hosts."""
-    jobs = []
-
-    def start(name: str) -> Job:
-        jobs.append(Job(cluster, name, crops(tmp_path / "in", 48), *LONG))
-        return jobs[-1]
-
-    yield start
-    for job in jobs:
-        job.stop()
+def job(jobs, request) -> Job:
+    """A job in the middle of its work, on both workers; it is not over before `jobs.complete`."""
+    yield jobs.held()
+    if request.node.stash.get(FAILED, False):
+        # Nobody knows what it is like now: the next test has one of its own.
+        jobs.stop()

@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 
 import websocket
+from lab import HANG
 
 # Certificates that hosts of the lab have signed themselves.
 UNPROVEN = ssl._create_unverified_context()
@@ -30,7 +31,7 @@ class Server:
         headers = {"Authorization": f"token {self.token}"} if self.token else {}
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self.url + path, body, headers, method=method)
-        with self.opener.open(request, timeout=60) as answer:
+        with self.opener.open(request, timeout=HANG) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -44,11 +45,11 @@ class Server:
 
     def sign_in(self, password: str) -> int:
         """Fill in the form of the page to sign in; the status of the last answer."""
-        with self.opener.open(f"{self.url}/login", timeout=60):
+        with self.opener.open(f"{self.url}/login", timeout=HANG):
             xsrf = next(c.value for c in self.cookies if c.name == "_xsrf")
         form = urllib.parse.urlencode({"_xsrf": xsrf, "password": password}).encode()
         try:
-            with self.opener.open(f"{self.url}/login?next=%2Fapi%2Fstatus", form, 60) as answer:
+            with self.opener.open(f"{self.url}/login?next=%2Fapi%2Fstatus", form, HANG) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code
@@ -58,7 +59,7 @@ class Server:
         return websocket.create_connection(
             self.url.replace("http", "ws", 1) + path,
             header=headers,
-            timeout=60,
+            timeout=HANG,
             sslopt={"context": UNPROVEN},
             **options,
         )
@@ -81,7 +82,7 @@ class Kernel:
         self.id = server.ask("/api/kernels", {"name": name})["id"]
         self.socket = server.connect(f"/api/kernels/{self.id}/channels")
 
-    def run(self, code: str, seconds: float = 240) -> str:
+    def run(self, code: str, seconds: float = HANG) -> str:
         """What the cell writes and shows. AssertionError if it raises or takes too long."""
         asked = uuid.uuid4().hex
         content = {"code": code, "silent": False, "store_history": True}
@@ -113,7 +114,7 @@ class Kernel:
     def run_notebook(self, notebook: dict) -> str:
         """Run all cells from top to bottom."""
         return "".join(
-            self.run("".join(cell["source"]), 400)
+            self.run("".join(cell["source"]))
             for cell in notebook["cells"]
             if cell["cell_type"] == "code"
         )

@@ -1,17 +1,8 @@
 """Life of a cluster: stop, start, scale, remove, upgrade, roll back, doctor, teardown."""
 
-import contextlib
+import shutil
 
-import pytest
-from lab import ADDRESS, CLUSTER, INVENTORY, SCIPY_IMAGE, wait
-
-
-@pytest.fixture(scope="module")
-def larger(cluster, tmp_path_factory):
-    """The inventory after a third worker was written into it."""
-    inventory = tmp_path_factory.mktemp("inventory") / "third_worker.yml"
-    inventory.write_text("workers: {hosts: {femto-worker3: {}}}\n")
-    return [INVENTORY, inventory]
+from lab import ADDRESS, CLUSTER, INVENTORY, ROOT
 
 
 def processes(cluster, *hosts) -> dict[str, str]:
@@ -25,94 +16,99 @@ def processes(cluster, *hosts) -> dict[str, str]:
 
 
 def test_stop_and_start(cluster):
-    cluster.playbook("playbooks/stop.yml")
-    for host in CLUSTER:
-        assert "java" not in cluster.shell(host, "ps -eo comm")
-    assert "jupyter-lab" not in cluster.shell("femto-master", "ps -eo args")
-    cluster.playbook("playbooks/start.yml")
+    try:
+        cluster.playbook("playbooks/stop.yml")
+        for host in CLUSTER:
+            running = cluster.shell(host, "ps -eo args")
+            assert "org.apache.spark" not in running
+            assert "jupyter-lab" not in running
+    finally:
+        cluster.playbook("playbooks/start.yml")
     cluster.wait_alive("femto-worker1", "femto-worker2")
     assert "jupyter-lab" in cluster.shell("femto-master", "ps -eo args")
 
 
-def test_scale_adds_a_worker_and_leaves_the_others_alone(cluster, larger):
-    cluster.engine("rm", "--force", "--volumes", "femto-worker3", check=False)
-    # Its environment may come from the test of role scipy; Spark and all else come now.
-    found = cluster.engine("image", "inspect", SCIPY_IMAGE, check=False).returncode == 0
-    cluster.create("femto-worker3", image=SCIPY_IMAGE if found else "")
+def test_scale_and_remove_a_worker_during_a_job(cluster, job, tmp_path):
+    inventory = tmp_path / "third_worker.yml"
+    inventory.write_text("workers: {hosts: {femto-worker3: {}}}\n")
+    larger = [INVENTORY, inventory]
     before = processes(cluster, *CLUSTER)
-    cluster.playbook("playbooks/scale.yml", inventories=larger)
-    cluster.wait_alive("femto-worker1", "femto-worker2", "femto-worker3")
-    assert processes(cluster, *CLUSTER) == before
-    again = cluster.playbook("playbooks/scale.yml", inventories=larger)
-    assert set(again.changed.values()) == {0}
+    cluster.remove("femto-worker3")
+    try:
+        cluster.create("femto-worker3", image=cluster.node_image())
+        cluster.playbook("playbooks/scale.yml", inventories=larger)
+        cluster.wait_alive("femto-worker1", "femto-worker2", "femto-worker3")
+        again = cluster.playbook("playbooks/scale.yml", inventories=larger)
+        assert set(again.changed.values()) == {0}
+        # The job that runs makes use of it.
+        job.hold_again("femto-worker3")
 
-
-def test_remove_a_worker_during_a_job(cluster, larger, start_long_job, long_archives):
-    cluster.wait_alive("femto-worker1", "femto-worker2", "femto-worker3")
-    before = processes(cluster, *CLUSTER)
-    job = start_long_job("remove")
-    job.wait_until_busy()
-    cluster.playbook(
-        "playbooks/remove-worker.yml", "-e", "spark_remove=femto-worker3", inventories=larger
-    )
-    assert (
-        cluster.shell(
+        with cluster.running_playbook(
+            "playbooks/remove-worker.yml", "-e", "spark_remove=femto-worker3", inventories=larger
+        ) as playbook:
+            job.finish_on("femto-worker3", playbook)
+        # It is a stranger again.
+        left = cluster.shell(
             "femto-worker3",
-            "systemctl is-active spark-worker; ls /etc/spark/secret 2>&1",
+            "systemctl is-active spark-worker; ls /etc/spark/secret 2> /dev/null; "
+            f"timeout 5 bash -c '< /dev/tcp/{ADDRESS['femto-master']}/7077' && echo open",
             check=False,
-        ).splitlines()[0]
-        != "active"
-    )
-    job.assert_completes(long_archives)
+        )
+        assert left in {"inactive\n", "failed\n"}
+    finally:
+        cluster.remove("femto-worker3")
+    job.assert_busy()
     cluster.wait_alive("femto-worker1", "femto-worker2")
     assert processes(cluster, *CLUSTER) == before
-    # It is a stranger again.
-    probe = f"timeout 3 bash -c '< /dev/tcp/{ADDRESS['femto-master']}/7077' && echo open"
-    assert cluster.shell("femto-worker3", probe, check=False) == ""
-    cluster.engine("rm", "--force", "--volumes", "femto-worker3")
 
 
-def active(cluster) -> set[str]:
-    return {
+def active(cluster) -> str:
+    """The environment that is active on all hosts."""
+    (name,) = {
         cluster.shell(host, "basename $(readlink /opt/femto/current)").strip() for host in CLUSTER
     }
+    return name
 
 
-def test_upgrade_during_a_job_and_roll_back(cluster, start_long_job, long_archives):
-    (old,) = active(cluster)
-    log = cluster.folder / "upgrade.log"
-    # One package more makes another environment.
-    upgrade = cluster.start_playbook(
-        "playbooks/upgrade.yml", "-e", '{"scipy_extra_packages": ["tabulate"]}', log=log
-    )
-    try:
-        # Building takes minutes, in which nothing happens to the cluster; the job comes then.
-        wait(
-            lambda: "Drain and switch one worker" in log.read_text() or upgrade.poll() is not None,
-            1200,
-            "the new environment is not built",
-        )
-        job = start_long_job("upgrade")
-        job.wait_until_busy(1)
-        switched = active(cluster)
-        assert switched != {old} or upgrade.poll() is None
-        job.assert_completes(long_archives)
-        assert upgrade.wait(timeout=600) == 0, log.read_text()[-4000:]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            upgrade.kill()
-    (new,) = active(cluster)
+def upgrade(cluster, job, *arguments: str) -> None:
+    """Run upgrade.yml; the job, which is held, finishes a task on each worker that is drained, and
+    works on it again before the next one's turn is over."""
+    with cluster.running_playbook("playbooks/upgrade.yml", *arguments) as playbook:
+        for worker in CLUSTER[1:]:
+            job.finish_on(worker, playbook)
+            assert playbook.poll() in {None, 0}
+            job.hold_again(worker)
+    job.assert_busy()
+    cluster.wait_alive(*CLUSTER[1:])
+
+
+def test_upgrade_and_roll_back_during_a_job(cluster, job, tmp_path):
+    old, packages = active(cluster), "readlink -f /opt/femto/current/packages"
+    shared = {host: cluster.shell(host, packages) for host in CLUSTER}
+    # Another version of the job, on the packages of before, with the codec that is compiled.
+    for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "femto_job/femto_spark/report.py").open("a") as file:
+        file.write("\nIS_NEW = True\n")
+    upgrade(cluster, job, "-e", f"scipy_source={tmp_path}")
+    new = active(cluster)
     assert new != old
-    cluster.wait_alive("femto-worker1", "femto-worker2")
+    look = f"""
+set -e
+/opt/femto/current/bin/python -c 'from femto_spark import report; report.IS_NEW'
+test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/.complete)"
+"""
     for host in CLUSTER:
-        cluster.shell(host, "/opt/femto/current/bin/python -c 'import tabulate'")
-        # femto is the same in both: what was compiled is taken over.
-        made = f"find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/.complete"
-        assert cluster.shell(host, made) == ""
+        cluster.shell(host, look)
+        assert cluster.shell(host, packages) == shared[host]
 
-    cluster.playbook("playbooks/upgrade.yml", "-e", f"scipy_environment={old}")
-    assert active(cluster) == {old}
-    cluster.wait_alive("femto-worker1", "femto-worker2")
+    upgrade(cluster, job, "-e", f"scipy_environment={old}")
+    assert active(cluster) == old
+
+
+def test_the_job_has_lost_nothing(jobs):
+    jobs.complete()
 
 
 # A fault: the host it is planted on, how to plant it, how to mend it, what the doctor says.
