@@ -28,6 +28,8 @@ ORDER = (
     "notebooks",
     "test_engine",
     "test_preflight",
+    "test_ssh",
+    "test_setup",
     *ON_HOSTS,
 )
 

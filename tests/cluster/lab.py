@@ -43,6 +43,9 @@ NUMBERS = {
     "femto-ubuntu-26-04": 26,
     "femto-debian-12": 32,
     "femto-debian-13": 33,
+    "femto-bare1": 41,
+    "femto-bare2": 42,
+    "femto-bare3": 43,
 }
 ADDRESS = {host: f"10.89.60.{number}" for host, number in NUMBERS.items()}
 CLUSTER = ["femto-master", "femto-worker1", "femto-worker2"]
