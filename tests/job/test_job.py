@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 from job_tools import JOB, archives, picture, save
 from PIL import Image
 
@@ -189,6 +190,30 @@ def test_pages_of_one_file_are_done_one_by_one(run):
     pages[0].save(run.input / "scan.tif")
     assert statuses(run()) == {"scan.tif": "done"}
     assert statuses(run()) == {"scan.tif": "skipped"}
+
+
+def test_planes_and_bands_are_named_by_what_they_are(run):
+    planes = [picture(40, 50, i, channels=1) for i in range(3)]
+    run.input.mkdir()
+    tifffile.imwrite(
+        run.input / "cells.tif", np.stack(planes), imagej=True, metadata={"axes": "ZYX"}
+    )
+    tifffile.imwrite(
+        run.input / "field.tif", np.dstack(planes), photometric="minisblack", planarconfig="contig"
+    )
+    outcome = run(report=False)
+    assert statuses(outcome) == {"cells.tif": "done", "field.tif": "failed"}
+    assert "--bands" in next(r["error"] for r in outcome.rows if r["error"])
+    assert sorted(archives(run.output)) == [f"cells.z{i}.laff.gz" for i in (1, 2, 3)]
+    # What is read is part of what an archive is made of.
+    assert set(statuses(run(report=False, bands="each")).values()) == {"done"}
+    made = archives(run.output)
+    assert sorted(made)[3:] == [f"field.b{i}.laff.gz" for i in (1, 2, 3)]
+    for i, plane in enumerate(planes, 1):
+        for name in (f"cells.z{i}", f"field.b{i}"):
+            decoded = femto.decode(made[f"{name}.laff.gz"]).astype(int)
+            assert np.abs(decoded - plane).mean() < 5
+    assert set(statuses(run(report=False, bands="each")).values()) == {"skipped"}
 
 
 def test_a_basis_from_a_file(run):
