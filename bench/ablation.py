@@ -27,6 +27,7 @@ from bench.run import say
 from femto import bases, blocks, kstrings, model, partition
 from femto.blocks import Layout
 from femto.contexts import Field
+from femto.samples import levels_of
 
 STEPS = (7.0, 12.0, 20.0, 34.0, 58.0)
 SHIPPED = bases.load_basis()
@@ -86,19 +87,19 @@ VARIANTS = {
 
 def points(variant: Variant, image: np.ndarray) -> list[tuple[int, float, float]]:
     """(bytes, PSNR-RGB, PSNR-Y) of a picture at all steps."""
-    found, bits = [], 8 * image.itemsize
+    found, levels = [], levels_of(8 * image.itemsize)
     with contextlib.ExitStack() as stack:
         for module, name, value in variant.replaced:
             stack.enter_context(mock.patch.object(module, name, value))
         for step in STEPS:
-            step = step * (1 << (bits - 8))
+            step = step * levels.scale
             layout = Layout(*image.shape[:2], 1 if image.ndim == 2 else 3)
             field = Field(layout, variant.passes)
-            scores = partition.analyse(image, step, bits, variant.basis, field, **variant.search)
+            scores = partition.analyse(image, step, levels, variant.basis, field, **variant.search)
             block_string, layers = kstrings.encode(scores, step, variant.basis, field)
             scores = kstrings.dequantise(field, step, variant.basis)
             planes = kstrings.planes_of(scores, field, step, variant.basis)
-            quality = psnr(image, blocks.to_pixels(planes, field.colour, bits))
+            quality = psnr(image, blocks.to_pixels(planes, field.colour, image.dtype, levels))
             nbytes = len(block_string) + sum(map(len, layers))
             found.append((nbytes, quality["psnr_rgb"], quality["psnr_y"]))
     return found

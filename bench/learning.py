@@ -42,6 +42,7 @@ from femto.bases import load_basis
 from femto.blocks import ZIGZAG, Layout
 from femto.container import PASSES
 from femto.contexts import Field
+from femto.samples import levels_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -136,7 +137,7 @@ def same_features(image: np.ndarray, step: float, components: int) -> np.ndarray
     basis = load_basis("photo")
     layout = Layout(*image.shape, 1)
     field = Field(layout)
-    scores = partition.analyse(image, step, 8, basis, field)
+    scores = partition.analyse(image, step, levels_of(8), basis, field)
     field.list_blocks()
     kstrings.rotate(scores, field.lists[0], field.classes, layout.cells, basis.backward)
     shape = (layout.rows, layout.columns)

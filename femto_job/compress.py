@@ -15,7 +15,8 @@ from femto_spark import command
 from femto_spark.records import JobError
 
 _EPILOG = """\
-exit status: 0 all pictures are compressed; 1 some failed, the others are compressed; 2 wrong
+exit status: 0 all pictures are compressed; 1 some failed, the others are compressed (with --strict
+also: some have warnings); 2 wrong
 options, folders, a full disk or no Spark; 130 interrupted. After 1, 2 and 130 the same command
 goes on where it was.
 """
@@ -65,6 +66,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of floating-point samples, and of integers that do not fit 16 bits: the values that "
         "become the least and the greatest of 65536 levels (default: measured in each picture)",
     )
+    add(
+        "--bits",
+        type=int,
+        choices=range(1, 17),
+        metavar="N",
+        help="so many bits of a sample are used, of levels 0 to 2^N - 1 (default: the levels that "
+        "a picture's file declares, or those that it uses)",
+    )
     add("--basis", default="photo", metavar="NAME", help="basis to code with, a name or a file")
     add(
         "--effort",
@@ -103,6 +112,11 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="MEGAPIXELS",
         help="pictures above this size are shared by many tasks (default: by the number of cores)",
     )
+    add(
+        "--strict",
+        action="store_true",
+        help="warnings, as of a target that cannot be met, are failures: exit status 1",
+    )
     add("--quiet", action="store_true", help="print errors only")
     add("--version", action="version", version=f"femto {__version__}")
     options = parser.parse_args(arguments)
@@ -129,6 +143,7 @@ def run(options: argparse.Namespace, get_context) -> int:
         raise JobError(f"{options.output}: is a file: name a folder with --output")
     from femto.bases import load_basis
     from femto.codec import StepSearch
+    from femto.samples import levels_of
     from femto_spark import job
 
     target = {
@@ -137,7 +152,7 @@ def run(options: argparse.Namespace, get_context) -> int:
         if (value := getattr(options, name)) is not None
     }
     try:
-        StepSearch(**target, bits=8, channels=3, raw_nbytes=3, samples=3).first()
+        StepSearch(**target, levels=levels_of(8), channels=3, raw_nbytes=3, samples=3).first()
         load_basis(options.basis)
     except LaffError as error:
         raise JobError(str(error)) from None
@@ -150,7 +165,10 @@ def run(options: argparse.Namespace, get_context) -> int:
         for row in outcome.rows:
             if row["status"] == "failed":
                 print(f"compress.py: {row['picture']}: {row['error']}", file=sys.stderr)
-    return command.SOME_FAILED if outcome.count("failed") else command.DONE
+            for text in row.get("warnings", ()):
+                print(f"compress.py: {row['picture']}: warning: {text}", file=sys.stderr)
+    warned = options.strict and any(row.get("warnings") for row in outcome.rows)
+    return command.SOME_FAILED if warned or outcome.count("failed") else command.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:

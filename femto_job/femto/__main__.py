@@ -14,7 +14,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from . import bases, pictures, training
+    from . import bases, display, pictures, training
     from .errors import LaffError
 
     folder = Path(options.folder)
@@ -32,7 +32,7 @@ def _train(options: argparse.Namespace) -> int:
             print(f"left out: {error}", file=sys.stderr)
             continue
         if image.dtype == np.uint16:
-            image = (image >> 8).astype(np.uint8)
+            image = display.to_bytes(image)
         loaded.append(image)
     if not loaded:
         raise LaffError(f"{folder}: no pictures to train on: give a folder that has some")

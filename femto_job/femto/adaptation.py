@@ -23,6 +23,7 @@ from . import bases, classes, codec, restore, training
 from .blocks import GREY_SCALE
 from .contexts import CONSTANT, ZONE_CONSTANT
 from .equations import new_equations
+from .samples import Levels, levels_of
 
 ROUNDS = 5
 """Of assigning blocks to classes and updating these."""
@@ -76,15 +77,15 @@ class Sums(NamedTuple):
         return [array / _UNIT for array in self.arrays]
 
 
-def bits_of(pixels: np.ndarray) -> int:
-    """Bits of a picture's samples, 8 or 16."""
-    return 8 * pixels.dtype.itemsize
+def levels_in(pixels: np.ndarray) -> Levels:
+    """The levels of a picture's samples: all of 8 or 16 bits."""
+    return levels_of(8 * pixels.dtype.itemsize)
 
 
 def _step(pixels: np.ndarray, step: float) -> float:
     """The step, given for RGB pictures of 8 bits, that is as coarse for these pixels."""
     grey = GREY_SCALE if pixels.ndim == 2 else 1
-    return step / grey * (2 ** bits_of(pixels) - 1) / 255
+    return step / grey * levels_in(pixels).scale
 
 
 # --- classes ---------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def class_sums(basis: bases.Basis, number: int, pixels: np.ndarray, seed: int) -
     """
     sums = no_class_sums(basis)
     covariances, magnitudes, usage, cost = sums.arrays
-    x = training.small_blocks([pixels]) * np.float32(255 / (2 ** bits_of(pixels) - 1))
+    x = training.small_blocks([pixels]) * np.float32(1 / levels_in(pixels).scale)
     x = x[(np.abs(x) > 6).any(1)]
     if not len(x):
         return sums
@@ -275,12 +276,12 @@ def together(judged) -> Judged:
 
 def judge(basis: bases.Basis, pixels: np.ndarray) -> Judged:
     """Code and decode a sample at JUDGED_STEPS."""
-    bits = bits_of(pixels)
+    levels = levels_in(pixels)
     nbytes, errors = np.zeros((2, len(JUDGED_STEPS)))
     for i, step in enumerate(_step(pixels, s) for s in JUDGED_STEPS):
-        tile = codec.code_tile(pixels, step, bits, basis, passes=max(training.PLANS))
+        tile = codec.code_tile(pixels, step, basis, levels=levels, passes=max(training.PLANS))
         nbytes[i] = tile.nbytes
-        errors[i] = tile.sse * (255 / (2**bits - 1)) ** 2
+        errors[i] = tile.sse / levels.scale**2
     return Judged(nbytes, errors, pixels.size)
 
 

@@ -15,6 +15,7 @@ from .codec import decode_field, parse
 from .container import Archive
 from .contexts import Field
 from .errors import LaffError
+from .samples import levels_of
 from .tiles import Tile, tile_grid
 
 
@@ -130,7 +131,7 @@ def decode_components(archive, count: int) -> np.ndarray:
     parsed = _parse(archive)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
-    image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
+    image = np.empty(shape, header.dtype)
     for tile, field, basis in _decoded(parsed):
         layout = field.layout
         field.values.reshape(layout.planes, ZONES + 1, -1)[:, count:] = 0
@@ -138,7 +139,7 @@ def decode_components(archive, count: int) -> np.ndarray:
         scores = kstrings.dequantise(field, parsed.step, basis)
         planes = kstrings.planes_of(scores, field, parsed.step, basis)
         image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = blocks.to_pixels(
-            planes, field.colour, header.bits
+            planes, field.colour, header.dtype, header.levels, header.limits
         )
     return image
 
@@ -159,7 +160,7 @@ def colour_planes(image: np.ndarray) -> np.ndarray:
     """The planes in which femto codes a picture of one tile, float64 (planes, h, w), about 0: one
     of brightness and two of colour. Of a grey picture the one plane. In the units of the picture.
     """
-    centred = image.astype(np.float64) - (1 << (8 * image.dtype.itemsize - 1))
+    centred = image.astype(np.float64) - levels_of(8 * image.dtype.itemsize).middle
     if image.ndim == 2:
         return centred[None]
     forward, _ = blocks.colour_matrices(blocks.choose_colour(image))

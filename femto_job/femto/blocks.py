@@ -13,6 +13,7 @@ neighbours in the lattice, and a block of any size is a square of it.
 import numpy as np
 
 from .jit import in_place, njit
+from .samples import Levels
 
 CELL = 8
 SUPER = 32
@@ -325,16 +326,21 @@ def _to_pixels(planes, colour, middle, peak, out):
                 out[y, x, c] = min(max(np.rint(value), np.float32(0)), peak)
 
 
-def to_pixels(planes: np.ndarray, colour: bytes, bits: int) -> np.ndarray:
+def to_pixels(
+    planes: np.ndarray, colour: bytes, dtype, levels: Levels, limits: Levels | None = None
+) -> np.ndarray:
     """Pixels from planes, float32 (1 or 3, h, w), and the colour transform (six bytes).
 
-    Returns uint8 or uint16 (h, w) for one plane, (h, w, 3) for three.
+    `dtype` uint8 or uint16; `levels` as they were analysed with; `limits` of the samples, the
+    levels if None. Returns (h, w) for one plane, (h, w, 3) for three.
     """
     count, height, width = planes.shape
-    out = np.empty((height, width, count), np.uint8 if bits == 8 else np.uint16)
+    low, high = levels if limits is None else limits
+    out = np.empty((height, width, count), dtype)
     matrix = colour_matrices(colour)[1] if count == 3 else np.eye(3, dtype=np.float32)
-    middle, peak = np.float32(1 << (bits - 1)), np.float32((1 << bits) - 1)
-    _to_pixels(planes, matrix, middle, peak, out)
+    _to_pixels(planes, matrix, np.float32(levels.middle - low), np.float32(high - low), out)
+    if low:
+        out += out.dtype.type(low)
     return out if count == 3 else out[:, :, 0]
 
 

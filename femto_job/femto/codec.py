@@ -13,6 +13,7 @@ from .blocks import Layout
 from .container import Archive, EncodedTile, ImageHeader
 from .contexts import Field
 from .errors import LaffError
+from .samples import Counts, Levels, Span, dtype_of, levels_of, mapped, restore
 from .target import StepSearch
 from .tiles import Tile, tile_grid
 
@@ -49,9 +50,9 @@ def check_plan(effort: str, tune: str) -> None:
         raise LaffError(f"tune {tune!r} is not possible: choose {' or '.join(container.TUNES)}")
 
 
-def passes_of(effort: str, step: float, bits: int, channels: int) -> int:
+def passes_of(effort: str, step: float, levels: Levels, channels: int) -> int:
     """In how many passes pictures are coded."""
-    alike = step * (blocks.GREY_SCALE if channels == 1 else 1) * 255 / (2**bits - 1)
+    alike = step * (blocks.GREY_SCALE if channels == 1 else 1) / levels.scale
     return 4 if effort == "full" and alike < COARSE_STEP else 1
 
 
@@ -59,7 +60,8 @@ def encode_tile(
     pixels: np.ndarray,
     *,
     step: float,
-    bits: int,
+    levels: Levels | None = None,
+    limits: Levels | None = None,
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
@@ -67,21 +69,44 @@ def encode_tile(
     """Code one tile.
 
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
-    quantiser step in grey levels; `bits` 8 or 16; `basis`, a name or the path of a basis file;
-    `effort` and `tune` as for `encode`.
+    quantiser step in grey levels; `levels` that the whole picture uses, all of the type if None;
+    `limits` of its samples, the levels if None; `basis`, a name or the path of a basis file;
+    `effort` and `tune` as for `encode`. Raises LaffError for samples beyond the limits.
     """
-    passes = passes_of(effort, step, bits, 1 if pixels.ndim == 2 else 3)
+    levels = levels_of(8 * pixels.itemsize) if levels is None else levels
+    limits = levels if limits is None else limits
+    check_limits(pixels, limits)
     return code_tile(
-        pixels, step, bits, load_basis(basis), passes=passes, tune=tune, classes=effort != "fast"
+        pixels,
+        step,
+        load_basis(basis),
+        levels=levels,
+        limits=limits,
+        passes=passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
+        tune=tune,
+        classes=effort != "fast",
     )
+
+
+def check_limits(pixels: np.ndarray, limits: Levels) -> None:
+    """LaffError for samples that an archive with these limits could not give back."""
+    if limits == levels_of(8 * pixels.itemsize):
+        return
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < limits.low or high > limits.high:
+        raise LaffError(
+            f"samples from {low} to {high} are beyond the levels {limits.low} to {limits.high} "
+            "that were declared: give more bits, or leave them to be found"
+        )
 
 
 def code_tile(
     pixels: np.ndarray,
     step: float,
-    bits: int,
     basis: Basis,
     *,
+    levels: Levels,
+    limits: Levels | None = None,
     passes: int,
     tune: str = "psnr",
     classes: bool = True,
@@ -89,11 +114,11 @@ def code_tile(
     """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
     blocks or not."""
     field = Field(Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3), passes, tune)
-    scores = partition.analyse(pixels, step, bits, basis, field, classes=classes)
+    scores = partition.analyse(pixels, step, levels, basis, field, classes=classes)
     block_string, layers = kstrings.encode(scores, step, basis, field)
     del scores
     planes = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
-    decoded = blocks.to_pixels(planes, field.colour, bits)
+    decoded = blocks.to_pixels(planes, field.colour, pixels.dtype, levels, limits)
     return EncodedTile(block_string, layers, squared_error(pixels, decoded))
 
 
@@ -123,22 +148,20 @@ def assemble(
         basis_name=used.name,
         basis_sha256=used.sha256,
         step=step,
-        passes=passes_of(effort, step, header.bits, header.channels),
+        passes=passes_of(effort, step, header.levels, header.channels),
         tune=tune,
         blocks=[tile.blocks for tile in tiles],
         layers=[list(strings) for strings in zip(*(tile.layers for tile in tiles), strict=True)],
     )
 
 
-def check_image(image) -> tuple[int, int, str, int]:
-    """Height, width, mode and bits of an array that can be coded; LaffError if it cannot."""
-    shape, dtype = tuple(image.shape), np.dtype(image.dtype)
+def check_image(image) -> tuple[int, int, str]:
+    """Height, width and mode of an array that can be coded; LaffError if its shape cannot."""
+    shape = tuple(image.shape)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
         raise LaffError(
             f"an array of shape {shape} is not a picture: give (h, w) for grey or (h, w, 3) for RGB"
         )
-    if dtype not in (np.uint8, np.uint16):
-        raise LaffError(f"samples of type {dtype} cannot be coded: convert to uint8 or uint16")
     height, width = shape[:2]
     if height < 1 or width < 1:
         raise LaffError(f"a picture of {width} x {height} pixels has nothing to code")
@@ -147,7 +170,51 @@ def check_image(image) -> tuple[int, int, str, int]:
             f"a picture of {width} x {height} pixels is larger than an archive can hold "
             f"({container.MAX_SIDE} a side, {container.MAX_PIXELS} in all): cut it into parts"
         )
-    return height, width, "L" if len(shape) == 2 else "RGB", 8 * dtype.itemsize
+    return height, width, "L" if len(shape) == 2 else "RGB"
+
+
+def needs_counts(dtype, bits: int | None, levels: Levels | None) -> bool:
+    """Whether all samples must be looked at before the levels of a picture are known."""
+    return levels is not None or (bits is None and np.dtype(dtype) == np.uint16)
+
+
+def span_of(
+    dtype, bits: int | None, levels: Levels | None = None, counts: Counts | None = None
+) -> tuple[int, Span]:
+    """The bits of a picture's samples, and the levels that its steps and PSNR follow.
+
+    Parameters: `dtype` uint8 or uint16; `bits` and `levels` as they are declared, None if not;
+    `counts` of all samples, where `needs_counts` says so. Raises LaffError.
+    """
+    dtype = np.dtype(dtype)
+    most = 8 * dtype.itemsize
+    if bits is not None:
+        if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or bits < 1:
+            raise LaffError(f"bits {bits!r} is not possible: choose 1 to 16")
+        if bits > most:
+            raise LaffError(f"samples of {most} bits do not have {bits}: choose 1 to {most}")
+        if levels is None:
+            levels = levels_of(int(bits))
+            return int(bits) if dtype_of(bits) == dtype else most, Span(levels, levels)
+        most = int(bits)
+    if levels is not None:
+        low, high = levels
+        if not 0 <= low < high <= levels_of(most).high:
+            raise LaffError(f"levels {low} to {high} are not possible: choose 0 to 2^{most} - 1")
+        return most, counts.span(Levels(low, high))
+    return most, Span(levels_of(8), levels_of(8)) if most == 8 else counts.span()
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """An archive that was made: its bytes, its header, the squared error of all samples, how the
+    target was met (see `StepSearch.outcome`), and how many samples are outliers (see `Span`)."""
+
+    data: bytes
+    header: ImageHeader
+    sse: float
+    outcome: str | None
+    outliers: int
 
 
 def encode(
@@ -159,6 +226,8 @@ def encode(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
+    bits: int | None = None,
+    range: tuple[float, float] | None = None,
     source: str | None = None,
     icc: bytes | None = None,
     metadata: dict | None = None,
@@ -169,16 +238,22 @@ def encode(
 
     Parameters
     ----------
-    image : array-like, (h, w) or (h, w, 3), uint8 or uint16
+    image : array-like, (h, w) or (h, w, 3), integers or floating-point numbers
         Grey or RGB. Anything that has `shape` and `dtype` and returns arrays for
         `image[y0:y1, x0:x1]` will do (a memory map, a windowed reader): one tile is read at
-        a time.
+        a time, twice if the levels of a picture must be found first.
+
+        uint8 and uint16 are coded as they are. Signed integers, and those of 32 and 64 bits that
+        differ by less than 65536, are shifted; floating-point samples are mapped to 65536
+        levels. The archive keeps what its samples stand for, and `decode` gives that back.
     quality : 1 to 100
-        Larger is better and bigger; 75 if no target is given.
+        Larger is better and bigger; 75 if no target is given. Steps follow the range of levels
+        that the picture uses: all 256 of 8 bits, those that are found of others.
     ratio : more than 1
         Instead of quality: how many times smaller than the raw samples, met within 3 %.
     psnr : 10 to 120
-        Instead of quality: peak signal-to-noise ratio in dB over all samples, met within 0.1.
+        Instead of quality: peak signal-to-noise ratio in dB over all samples, of the range that
+        steps follow, met within 0.1.
     basis : name or path
         "photo", which femto ships, or a basis file.
     effort : "full" or "fast"
@@ -187,6 +262,12 @@ def encode(
         of low quality are always coded in one pass (see `COARSE_STEP`).
     tune : "psnr" or "perceptual"
         "perceptual" quantises low frequencies finer than high ones, as eyes see them.
+    bits : 1 to 16
+        How many bits of its samples the picture uses, its levels then being 0 to 2^bits - 1, in
+        place of those that are found.
+    range : (low, high)
+        Of floating-point samples: what becomes the first and the last of 65536 levels, instead of
+        the least and the greatest sample.
     source, icc, metadata
         File name, ICC profile, and a dict to keep in the archive. Its values are whatever JSON
         has, or bytes, 16 MiB in all; what femto.pictures reads (`PictureReader.metadata`) and
@@ -199,40 +280,86 @@ def encode(
 
     Raises LaffError if the picture or an option cannot be used.
     """
-    height, width, mode, bits = check_image(image)
-    check_plan(effort, tune)
     if strip_metadata:
         source = metadata = None
-    header = ImageHeader(width, height, mode, bits, source, icc, metadata)
+    header = {"source": source, "icc": icc, "metadata": metadata}
+    target = {"quality": quality, "ratio": ratio, "psnr": psnr}
     plan = {"basis": basis, "effort": effort, "tune": tune}
-    search = StepSearch(
-        quality=quality,
-        ratio=ratio,
-        psnr=psnr,
-        bits=bits,
-        channels=header.channels,
-        raw_nbytes=header.raw_nbytes,
-        samples=width * height * header.channels,
-    )
+    return encode_picture(
+        image, target=target, plan=plan, bits=bits, range=range, threads=threads, **header
+    ).data
+
+
+def encode_picture(
+    image,
+    *,
+    target: dict,
+    plan: dict,
+    bits: int | None = None,
+    levels: Levels | None = None,
+    range: tuple[float, float] | None = None,
+    mapping: dict | None = None,
+    threads: int = 1,
+    **kept,
+) -> Encoded:
+    """As `encode`, and tells more.
+
+    `target`: quality, ratio or psnr; `plan`: basis, effort, tune; `levels` that the picture's file
+    declares and `mapping` of its samples (see `samples.check_mapping`), if it does; `kept`: source,
+    icc, metadata.
+    """
+    height, width, mode = check_image(image)
+    check_plan(plan["effort"], plan["tune"])
     grid = tile_grid(height, width)
 
-    def coded(tile: Tile, step: float) -> EncodedTile:
-        window = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-        return encode_tile(np.asarray(window), step=step, bits=bits, **plan)
+    def window(tile: Tile, of=image) -> np.ndarray:
+        return np.asarray(of[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
 
-    history: list[tuple[float, int, float]] = []
-    kept: tuple[int, bytes] | None = None
-    step = search.first()
+    picture = mapped(image, lambda: map(window, grid), range)
+    if picture is not image and picture.mapping is not None:
+        mapping = picture.mapping
+        if bits is not None:
+            raise LaffError(
+                f"bits are for unsigned samples, these are {mapping['type']}: leave them out"
+            )
+        if range is not None:
+            bits = 16  # the levels are those of the range, whatever the picture uses of it
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        counts = None
+        if needs_counts(picture.dtype, bits, levels):
+            for more in pool.map(lambda tile: Counts.of(window(tile, picture)), grid):
+                counts = more if counts is None else counts + more
+        depth, span = span_of(picture.dtype, bits, levels, counts)
+        header = ImageHeader(
+            width, height, mode, depth, levels=span.levels, limits=span.limits, mapping=mapping,
+            **kept,
+        )  # fmt: skip
+        search = StepSearch(
+            **target,
+            levels=span.levels,
+            limits=span.limits,
+            channels=header.channels,
+            raw_nbytes=header.raw_nbytes,
+            samples=width * height * header.channels,
+        )
+
+        def coded(tile: Tile, step: float) -> EncodedTile:
+            pixels = window(tile, picture)
+            return encode_tile(pixels, step=step, levels=span.levels, limits=span.limits, **plan)
+
+        history: list[tuple[float, int, float]] = []
+        kept_round: tuple[int, bytes] | None = None
+        step = search.first()
         while step is not None:
             tiles = list(pool.map(lambda tile, step=step: coded(tile, step), grid))
             archive = assemble(header, step=step, **plan, tiles=tiles)
             history.append((step, len(archive), sum(tile.sse for tile in tiles)))
             best = search.best(history)
             if best == len(history) - 1:
-                kept = (best, archive)
+                kept_round = (best, archive)
             step = search.next(history)
-    return kept[1]
+    best, archive = kept_round
+    return Encoded(archive, header, history[best][2], search.outcome(history[best]), span.outliers)
 
 
 def parse(archive, *, layers=None, basis=None) -> Archive:
@@ -318,19 +445,25 @@ def zone_ends(version: int, passes: int) -> list[int]:
 def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
     """Decode tile number `index` of a parsed archive from its first `layers` layers.
 
-    Returns (h, w) or (h, w, 3), uint8 or uint16.
+    Returns its samples, (h, w) or (h, w, 3), uint8 or uint16.
     """
-    bits = parsed.header.bits
+    header = parsed.header
     if parsed.version == 1:
-        return version1.to_pixels(*_decode_version1(parsed, index, layers), bits)
+        return version1.to_pixels(*_decode_version1(parsed, index, layers), header.bits)
     field, basis = decode_field(parsed, index, layers=layers)
     scores = kstrings.dequantise(field, parsed.step, basis)
     planes = kstrings.planes_of(scores, field, parsed.step, basis)
-    return blocks.to_pixels(planes, field.colour, bits)
+    return blocks.to_pixels(planes, field.colour, header.dtype, header.levels, header.limits)
 
 
 def decode_bands(
-    archive, *, fraction: float = 1.0, layers: int | None = None, basis=None, threads: int = 1
+    archive,
+    *,
+    fraction: float = 1.0,
+    layers: int | None = None,
+    basis=None,
+    threads: int = 1,
+    samples: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
 
@@ -346,11 +479,18 @@ def decode_bands(
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for y, tiles in rows.items():
             decoded = pool.map(lambda t: decode_tile(parsed, t.index, layers=count), tiles)
-            yield y, np.concatenate(list(decoded), axis=1)
+            band = np.concatenate(list(decoded), axis=1)
+            yield y, band if samples else restore(band, header.mapping)
 
 
 def decode(
-    archive, *, fraction: float = 1.0, layers: int | None = None, basis=None, threads: int = 1
+    archive,
+    *,
+    fraction: float = 1.0,
+    layers: int | None = None,
+    basis=None,
+    threads: int = 1,
+    samples: bool = False,
 ) -> np.ndarray:
     """Reconstruct a picture.
 
@@ -367,14 +507,19 @@ def decode(
         lies beside the archive or in a folder `basis` there, is found without.
     threads : int
         How many tiles are decoded at a time.
+    samples : bool
+        Give the archive's own samples, uint8 or uint16, also of a picture that had others.
 
-    Returns (h, w) or (h, w, 3), uint8 or uint16. Raises LaffError if the archive cannot be used.
+    Returns (h, w) or (h, w, 3), in the type that the picture had: uint8 or uint16, or what its
+    samples stand for (see `encode`). Raises LaffError if the archive cannot be used.
     """
     parsed = parse(archive, basis=basis)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
-    image = np.empty(shape, np.uint8 if header.bits == 8 else np.uint16)
-    for y, band in decode_bands(parsed, fraction=fraction, layers=layers, threads=threads):
+    mapping = None if samples else header.mapping
+    image = np.empty(shape, header.dtype if mapping is None else mapping["type"])
+    bands = decode_bands(parsed, fraction=fraction, layers=layers, threads=threads, samples=samples)
+    for y, band in bands:
         image[y : y + len(band)] = band
     return image
 
@@ -394,11 +539,12 @@ def decode_layers(stream, *, basis=None, threads: int = 1) -> Iterator[np.ndarra
 def info(archive) -> dict:
     """What an archive holds, without decoding it.
 
-    Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, source, icc,
-    metadata (bytes as they are), properties (the same as names and printable lines, for people),
-    basis (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels),
-    tiles, layers, nbytes (of the archive), layer_nbytes (of the strings of each layer). Raises
-    LaffError.
+    Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, levels (that the
+    picture uses: low, high), limits (of its samples: least, greatest), mapping (type, slope,
+    intercept of what they stand for, or None), source, icc, metadata
+    (bytes as they are), properties (the same as names and printable lines, for people), basis
+    (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels), tiles, layers, nbytes
+    (of the archive), layer_nbytes (of the strings of each layer). Raises LaffError.
     """
     from .pictures.metadata import describe
 
@@ -411,6 +557,9 @@ def info(archive) -> dict:
         "height": header.height,
         "mode": header.mode,
         "bits": header.bits,
+        "levels": list(header.levels),
+        "limits": list(header.limits),
+        "mapping": header.mapping,
         "source": header.source,
         "icc": header.icc,
         "metadata": header.metadata,

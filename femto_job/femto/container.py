@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from .errors import LaffError
+from .samples import Levels, check_mapping, dtype_of, levels_of
 from .tiles import TILE, tile_grid
 
 FORMAT = "laff"
@@ -30,7 +33,7 @@ MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 32
 """Largest picture, in pixels."""
 MIN_STEP = 0.05
-"""Finest quantiser step in grey levels: the coder's integers stay below 2^31."""
+"""Finest quantiser step in grey levels, of a picture that uses at least 256 of them."""
 MAX_STREAM = 1 << 32
 """Longest archive that is read from a stream, in bytes: one without end must not fill memory."""
 MAX_TILE = 2048
@@ -44,13 +47,22 @@ MAX_METADATA = 1 << 24
 """Most bytes of metadata, unpacked."""
 
 
+def finest_step(levels: Levels, limits: Levels) -> float:
+    """The finest quantiser step of a picture that uses `levels` and has samples within `limits`:
+    the coder's integers stay below 2^31."""
+    return MIN_STEP * max(min(1.0, levels.scale), limits.range / 65535)
+
+
 @dataclass(frozen=True)
 class ImageHeader:
     """What an archive says of its picture.
 
-    `width` and `height` in pixels; `mode` "L" (grey) or "RGB"; `bits` 8 or 16 per sample;
-    `source` the picture file's name; `icc` an ICC profile; `metadata` a dict whose values are
-    JSON or bytes.
+    `width` and `height` in pixels; `mode` "L" (grey) or "RGB"; `bits` per sample, 1 to 16: they
+    are uint8 up to 8 and uint16 above; `source` the picture file's name; `icc` an ICC profile;
+    `metadata` a dict whose values are JSON or bytes. `levels`, the range that the picture uses,
+    which its step and PSNR follow: all that its bits have, if not given; `limits`, between which
+    its samples lie, where these are wider than the levels. `mapping`: what a sample stands for
+    is sample * slope + intercept, of a type, see `samples.check_mapping`; None if it is itself.
     """
 
     width: int
@@ -60,6 +72,20 @@ class ImageHeader:
     source: str | None = None
     icc: bytes | None = None
     metadata: dict | None = None
+    levels: Levels | None = None
+    limits: Levels | None = None
+    mapping: dict | None = None
+
+    def __post_init__(self):
+        levels = levels_of(self.bits) if self.levels is None else Levels(*self.levels)
+        object.__setattr__(self, "levels", levels)
+        limits = levels if self.limits is None else Levels(*self.limits)
+        object.__setattr__(self, "limits", limits)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the samples, uint8 or uint16."""
+        return dtype_of(self.bits)
 
     @property
     def channels(self) -> int:
@@ -69,7 +95,7 @@ class ImageHeader:
     @property
     def raw_nbytes(self) -> int:
         """Bytes of the uncompressed samples."""
-        return self.width * self.height * self.channels * self.bits // 8
+        return self.width * self.height * self.channels * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -138,6 +164,12 @@ def _head(
         "source": header.source,
         "icc": None if header.icc is None else base64.b64encode(header.icc).decode(),
     }
+    if header.levels != levels_of(header.bits):
+        image["levels"] = list(header.levels)
+    if header.limits != header.levels:
+        image["limits"] = list(header.limits)
+    if header.mapping is not None:
+        image["mapping"] = header.mapping
     head = {
         "format": FORMAT,
         "version": version,
@@ -251,6 +283,14 @@ def _plain_source(source: str | None) -> str | None:
     return source.encode("utf-8", "backslashreplace").decode()
 
 
+def _plain_mapping(header: ImageHeader) -> dict | None:
+    """A mapping as it will be read back. Raises LaffError for one that cannot be kept."""
+    try:
+        return check_mapping(header.mapping, header.limits)
+    except ValueError as error:
+        raise LaffError(f"the mapping cannot be kept ({error}): give another") from None
+
+
 def _gzip(text: str) -> bytes:
     """gzip with Huffman codes only: base64 has no repeats that a search could find, and leaving
     the search out makes the text smaller, not just the work. No time stamp: equal pictures give
@@ -278,7 +318,8 @@ def write(
     the header, packed."""
     if packed is None and header.metadata is not None:
         packed = pack_metadata(header.metadata)
-    header = replace(header, source=_plain_source(header.source))
+    source, mapping = _plain_source(header.source), _plain_mapping(header)
+    header = replace(header, source=source, mapping=mapping)
     head = _head(header, basis_name, basis_sha256, step, passes, tune, tile, version, packed)
     crc = _crc(head)
     body = {
@@ -317,6 +358,17 @@ def _integer(value, low: int, high: int, what: str) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{what} is {value!r}, not {low} to {high}")
     return value
+
+
+def _levels(image: dict, key: str, most: Levels) -> Levels | None:
+    """The two levels under this key, None if it is not there."""
+    value = image.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{key} is not two numbers")
+    low = _integer(value[0], most.low, most.high, key)
+    return Levels(low, _integer(value[1], low, most.high, key))
 
 
 _CHUNK = 1 << 16
@@ -499,11 +551,22 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     _integer(width * height, 1, MAX_PIXELS, "number of pixels")
     if image["mode"] not in ("L", "RGB"):
         raise ValueError(f"mode is {image['mode']!r}, not L or RGB")
-    if image["bits"] not in (8, 16):
-        raise ValueError(f"bits is {image['bits']!r}, not 8 or 16")
+    bits = _integer(image["bits"], 1, 16, "bits")
+    levels, limits, mapping = levels_of(bits), None, None
+    if top["version"] == 1:
+        if bits not in (8, 16):
+            raise ValueError(f"bits is {bits!r}, not 8 or 16")
+    else:
+        levels = _levels(image, "levels", levels_of(bits)) or levels
+        limits = _levels(image, "limits", levels_of(bits))
+        if levels.low == levels.high:
+            raise ValueError("levels is a single one")
+        if limits is not None and not (limits.low <= levels.low and levels.high <= limits.high):
+            raise ValueError("limits do not hold the levels")
+        mapping = check_mapping(image.get("mapping"), limits or levels)
     tile = _integer(top["tile"], 16, MAX_TILE, "tile")
     step = top["step"]
-    least = 1e-3 if top["version"] == 1 else MIN_STEP
+    least = 1e-3 if top["version"] == 1 else 0.999 * finest_step(levels, limits or levels)
     if type(step) not in (int, float) or not math.isfinite(step) or not least <= step <= 1e6:
         raise ValueError(f"step is {step!r}")
     icc, source, metadata = image.get("icc"), image.get("source"), top.get("metadata")
@@ -518,10 +581,13 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         width=width,
         height=height,
         mode=image["mode"],
-        bits=image["bits"],
+        bits=bits,
         source=source,
         icc=None if icc is None else base64.b64decode(icc, validate=True),
         metadata=metadata,
+        levels=levels,
+        limits=limits,
+        mapping=mapping,
     )
     passes, tune = top.get("passes", PASSES[0]), top.get("tune", TUNES[0])
     if top["version"] == 1:

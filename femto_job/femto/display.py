@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 
+from . import samples
+
 PREVIEW = 720
 """Longest edge of the shown picture, in pixels."""
 COARSE_ABOVE = 4 << 20
@@ -15,25 +17,40 @@ FACTS_ABOVE = 64 << 20
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """A picture as a screen shows it: uint8, 16-bit samples rounded."""
+    """A picture as a screen shows it: uint8; of samples of 16 bits the levels that it uses."""
     if image.dtype == np.uint8:
         return image
-    return ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return samples.to_bytes(image, samples.Counts.of(image).span().levels)
 
 
-def png(image: np.ndarray, *, longest: int | None = None) -> bytes:
-    """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits.
+def png(image: np.ndarray, *, longest: int | None = None, levels=None) -> bytes:
+    """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits, `levels` from
+    black to white.
 
     With `longest`, larger ones are reduced to that edge.
     """
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(to_bytes(image)))
+    shown = to_bytes(image) if levels is None else samples.to_bytes(image, levels)
+    picture = Image.fromarray(np.ascontiguousarray(shown))
     if longest is not None and max(picture.size) > longest:
         picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
+
+
+def depth_text(about: dict) -> str:
+    """The samples of an archive in a few words, from what `femto.info` says."""
+    text = f"{about['bits']} bits"
+    low, high = about["levels"]
+    if (low, high) != samples.levels_of(about["bits"]):
+        text += f", levels {low} to {high}"
+    mapping = about["mapping"]
+    if mapping is not None:
+        ends = [f"{x * mapping['slope'] + mapping['intercept']:g}" for x in (low, high)]
+        text += f" for {mapping['type']} {ends[0]} to {ends[1]}"
+    return text
 
 
 def facts(archive) -> str:
@@ -43,9 +60,9 @@ def facts(archive) -> str:
     about = info(archive)
     width, height, bits = about["width"], about["height"], about["bits"]
     kind = "grey" if about["mode"] == "L" else "RGB"
-    raw = width * height * (1 if kind == "grey" else 3) * bits // 8
+    raw = width * height * (1 if kind == "grey" else 3) * samples.dtype_of(bits).itemsize
     parts = [
-        f"{width} × {height} {kind}, {bits} bits",
+        f"{width} × {height} {kind}, {depth_text(about)}",
         f"{about['nbytes']:,} bytes",
         f"{raw / about['nbytes']:.1f} times smaller than its pixels",
         f"{8 * about['nbytes'] / (width * height):.2f} bits per pixel",
@@ -74,11 +91,14 @@ def mimebundle(parsed) -> dict[str, str]:
         note = "no layer has arrived yet"
     else:
         try:
-            image = decode(parsed, layers=1 if pixels > COARSE_ABOVE else None)
+            layers = 1 if pixels > COARSE_ABOVE else None
+            image = decode(parsed, layers=layers, samples=True)
         except LaffError as error:  # a basis that is not here
             note = str(error)
         else:
-            data = base64.b64encode(png(image, longest=PREVIEW)).decode()
+            data = base64.b64encode(
+                png(image, longest=PREVIEW, levels=parsed.header.levels)
+            ).decode()
             shown = (
                 f'<img alt="{html.escape(line)}" style="max-width:100%" '
                 f'src="data:image/png;base64,{data}">'

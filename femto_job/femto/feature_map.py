@@ -67,9 +67,10 @@ class Features:
     Attributes
     ----------
     scores : float32 (rows, columns, planes, components)
-        Orthonormal 8 x 8 DCT scores in the picture's grey levels, whatever the archive's quality
-        (0 to 65535 in 16-bit pictures), components along the JPEG zigzag. Component 0 is 8 times
-        the cell's mean less the middle grey. Planes: one of grey pictures; of RGB pictures luma
+        Orthonormal 8 x 8 DCT scores in grey levels of 8 bits, whatever the archive's quality and
+        the picture's own levels: their range counts as 255, so that a picture of 12 bits has the
+        scores that it has at 8. Components along the JPEG zigzag. Component 0 is 8 times the
+        cell's mean less the middle grey. Planes: one of grey pictures; of RGB pictures luma
         (R+G+B)/√3, then (R-B)/√2 and (2G-R-B)/√6. rows and columns are the picture's height and
         width over 8, rounded up; cells that hang over its edge are as the encoder filled them.
     classes : uint8 (rows, columns)
@@ -104,7 +105,7 @@ class Features:
         (a last row or column without a partner is taken twice); then for every part the share of
         its cells in blocks of 8, 16 and 32 pixels; at last the share of every visual word in the
         picture. All in 8-bit grey levels, of RGB pictures those of (R+G+B)/3, so that grey and
-        RGB pictures of 8 and 16 bits can be compared.
+        RGB pictures of all depths can be compared.
 
         `colour` adds the chroma planes; grey pictures have nothing there. Pictures with fewer
         than `grid` cells a side have equal values in several parts.
@@ -112,7 +113,7 @@ class Features:
         check_grid(grid)
         rows, columns, planes, components = self.scores.shape
         wanted = 3 if colour else 1
-        unit = ((1 << self.bits) - 1) / 255 * (3**0.5 if planes == 3 else 1.0)
+        unit = 3**0.5 if planes == 3 else 1.0
         means = np.zeros((grid, grid, wanted))
         energies = np.zeros((grid, grid, wanted, components + 3 * SCALES))
         histogram = np.zeros((grid, grid, WORDS))
@@ -396,4 +397,6 @@ def features(
     else:  # starting a thread takes as long as reading a small picture's first layer
         for tile in tiles:
             fill(tile)
+    if header.levels.scale != 1:
+        scores /= np.float32(header.levels.scale)
     return Features(scores, classes, sizes, header.height, header.width, header.bits)

@@ -13,9 +13,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from . import anatomy, pictures, target
-from .codec import decode, encode, squared_error
+from .codec import decode, encode, span_of, squared_error
 from .display import to_bytes
 from .errors import LaffError
+from .samples import Counts
 
 COLOURS = {
     "femto": "#2457c5",
@@ -66,8 +67,8 @@ def open_picture(
 
 def psnr(original: np.ndarray, other: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all samples, in dB; infinite for equal pictures."""
-    bits = 8 * original.dtype.itemsize
-    return target.psnr(squared_error(original, other), original.size, bits)
+    _, span = span_of(original.dtype, None, counts=Counts.of(original))
+    return target.psnr(squared_error(original, other), original.size, span.levels.range)
 
 
 def show(images: dict[str, np.ndarray], *, columns: int | None = None, width: float = 12, **how):

@@ -28,6 +28,7 @@ from .blocks import (
 from .classes import BITS, EIGHTH, EXPECTED, QUARTER, TRADE, ZERO_LEVEL, block_cost
 from .jit import in_place, njit
 from .kstrings import rotate
+from .samples import Levels
 
 _MAGNITUDE_ENDS = [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8, 2.5, 3.5, 5, 8, 16]
 _AROUND_ENDS = [0.08, 0.13, 0.2, 0.3, 0.42, 0.6, 0.9, 1.4, 2.2, 4]
@@ -318,7 +319,7 @@ def _analyse(
 def analyse(
     pixels: np.ndarray,
     step: float,
-    bits: int,
+    levels: Levels,
     basis,
     field,
     *,
@@ -328,10 +329,10 @@ def analyse(
 ) -> np.ndarray:
     """Choose the blocks of a tile and compute their scores.
 
-    Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16; `step` in grey levels; `bits` 8 or
-    16; `basis` a Basis; `field` a fresh Field, whose sizes and classes are set; `classes`, whether
-    to look for classes, which takes most of the time. For training, `size` forces all blocks to
-    one size and `counts` receives the terms of every block.
+    Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16; `step` in grey levels; `levels`
+    that the picture uses; `basis` a Basis; `field` a fresh Field, whose sizes and classes are
+    set; `classes`, whether to look for classes, which takes most of the time. For training, `size`
+    forces all blocks to one size and `counts` receives the terms of every block.
     Returns the scores, float32 on the lattice, those of trained classes rotated.
     """
     layout: Layout = field.layout
@@ -343,11 +344,11 @@ def analyse(
         colour = colour_matrices(field.colour)[0]
     if counts is None:
         counts = np.zeros((2, 0, TERMS), np.float32)
-    shift = ZERO_LEVEL - round(4 * float(np.log2(step * 255 / (2**bits - 1))))
+    shift = ZERO_LEVEL - round(4 * float(np.log2(step / levels.scale)))
     _analyse(
         pixels,
         size,
-        np.float32(1 << (bits - 1)),
+        np.float32(levels.middle),
         np.float32(1 / step),
         DCT,
         colour,

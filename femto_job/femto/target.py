@@ -4,8 +4,9 @@ import math
 from itertools import pairwise
 
 from .blocks import GREY_SCALE
-from .container import MIN_STEP
+from .container import finest_step
 from .errors import LaffError
+from .samples import Levels
 
 DEFAULT_QUALITY = 75
 RATIO_TOLERANCE = 0.015
@@ -15,27 +16,31 @@ PSNR_TOLERANCE = 0.05
 MAX_ROUNDS = 14
 
 
-def quality_to_step(quality: float, bits: int = 8, channels: int = 3) -> float:
-    """Quantiser step in grey levels of a `bits`-bit picture for a quality of 1 to 100.
+EIGHT_BITS = Levels(0, 255)
+
+
+def quality_to_step(quality: float, levels: Levels = EIGHT_BITS, channels: int = 3) -> float:
+    """Quantiser step in grey levels of a picture that uses `levels`, for a quality of 1 to 100.
 
     Of RGB pictures quality 100 is one step per 8-bit grey level, 75 about 16, 1 is 256. The curve
-    is steeper at the top, so that equal differences in quality look about equal. A 16-bit picture
-    uses the same share of its range. A grey picture (`channels` 1) gets the error that it would
-    have as an RGB picture.
+    is steeper at the top, so that equal differences in quality look about equal. Whatever levels a
+    picture uses, the step is the same share of their range. A grey picture (`channels` 1) gets the
+    error that it would have as an RGB picture.
 
     Raises LaffError outside 1 to 100.
     """
     if not 1 <= quality <= 100:
         raise LaffError(f"quality {quality} is not possible: choose 1 (smallest) to 100 (best)")
     step = 2.0 ** (8.0 * ((100 - quality) / 99) ** 0.5) / (GREY_SCALE if channels == 1 else 1)
-    return _rounded(step * (2**bits - 1) / 255)
+    return _rounded(step * levels.range / 255)
 
 
-def psnr(sse: float, samples: int, bits: int) -> float:
-    """Peak signal-to-noise ratio in dB of a sum of squared errors over `samples` samples."""
+def psnr(sse: float, samples: int, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB of a sum of squared errors over `samples` samples; `peak`
+    is the range of the picture's levels."""
     if sse <= 0:
         return math.inf
-    return 10 * math.log10((2**bits - 1) ** 2 * samples / sse)
+    return 10 * math.log10(peak**2 * samples / sse)
 
 
 def _rounded(step: float) -> float:
@@ -54,7 +59,8 @@ class StepSearch:
     single pixel never) ends with the nearest step there is.
 
     Parameters: exactly one of `quality` (1 to 100), `ratio` (raw bytes over archive bytes, more
-    than 1) and `psnr` (dB, 10 to 120), none for quality 75; `bits` 8 or 16; `channels` 1 or 3;
+    than 1) and `psnr` (dB, 10 to 120), none for quality 75; `levels` of the picture, and the
+    `limits` of its samples where they are wider; `channels` 1 or 3;
     `raw_nbytes` of the picture's samples; `samples`, their number. Raises LaffError for impossible
     values.
     """
@@ -65,7 +71,8 @@ class StepSearch:
         quality: float | None = None,
         ratio: float | None = None,
         psnr: float | None = None,
-        bits: int,
+        levels: Levels,
+        limits: Levels | None = None,
         channels: int,
         raw_nbytes: int,
         samples: int,
@@ -82,20 +89,19 @@ class StepSearch:
         if not given:
             quality = DEFAULT_QUALITY
         self.quality, self.ratio, self.psnr = quality, ratio, psnr
-        self.bits, self.channels = bits, channels
+        self.levels, self.channels = levels, channels
         self.raw_nbytes, self.samples = raw_nbytes, samples
-        scale = (2**bits - 1) / 255
-        self.finest, self.coarsest = _rounded(MIN_STEP), _rounded(512 * scale)
+        self.finest = _rounded(finest_step(levels, limits or levels))
+        self.coarsest = max(_rounded(512 * levels.scale), self.finest)
 
     def first(self) -> float:
         """The step of the first round."""
         if self.quality is not None:
-            return quality_to_step(self.quality, self.bits, self.channels)
+            return max(quality_to_step(self.quality, self.levels, self.channels), self.finest)
         if self.psnr is not None:
             # At high rates the error is step²/12 per sample; at low rates less than that.
-            peak = 2**self.bits - 1
-            return self._clip(math.sqrt(12.0) * peak * 10 ** (-self.psnr / 20))
-        return quality_to_step(DEFAULT_QUALITY, self.bits, self.channels)
+            return self._clip(math.sqrt(12.0) * self.levels.range * 10 ** (-self.psnr / 20))
+        return self._clip(quality_to_step(DEFAULT_QUALITY, self.levels, self.channels))
 
     def _clip(self, step: float) -> float:
         return _rounded(min(max(step, self.finest), self.coarsest))
@@ -106,10 +112,20 @@ class StepSearch:
         if self.ratio is not None:
             return math.log(self.raw_nbytes / nbytes / self.ratio) / RATIO_TOLERANCE
         if self.psnr is not None:
-            return min(max((self.psnr - psnr(sse, self.samples, self.bits)), -99), 99) / (
+            return min(max((self.psnr - psnr(sse, self.samples, self.levels.range)), -99), 99) / (
                 PSNR_TOLERANCE
             )
         return 0.0
+
+    def outcome(self, entry: tuple[float, int, float]) -> str | None:
+        """What a round makes of the target: "met", "better" than asked (larger ratio, higher
+        PSNR) or "missed"; None if there is none (a quality)."""
+        miss, tolerance = self._miss(entry), 2  # twice half of what is promised
+        if self.ratio is not None:
+            return "met" if abs(miss) <= tolerance else "better" if miss > 0 else "missed"
+        if self.psnr is not None:
+            return "met" if abs(miss) <= tolerance else "better" if miss < 0 else "missed"
+        return None
 
     def best(self, history: list[tuple[float, int, float]]) -> int:
         """Index of the round to keep: the nearest to the target."""

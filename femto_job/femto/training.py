@@ -31,6 +31,7 @@ from .blocks import (
 from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field
 from .equations import new_equations
 from .jit import njit
+from .samples import levels_of
 
 STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
 """Quantiser steps at which the training pictures are coded, in turn. Their number has no divisor in
@@ -271,8 +272,8 @@ def code(
     """Code a training picture as one tile; returns (field, bytes)."""
     planes = 1 if picture.ndim == 2 else 3
     field = Field(Layout(*picture.shape[:2], planes), passes)
-    bits = 8 * picture.dtype.itemsize
-    scores = partition.analyse(picture, step, bits, basis, field, size=size, counts=counts)
+    levels = levels_of(8 * picture.dtype.itemsize)
+    scores = partition.analyse(picture, step, levels, basis, field, size=size, counts=counts)
     state = basis.state.copy() if state is None else state
     block_string, layers = kstrings.code_field(scores, step, basis, field, state, spent, equations)
     return field, len(block_string) + sum(map(len, layers))
@@ -343,7 +344,7 @@ def gather_filter(equations, picture: np.ndarray, step: float, basis) -> None:
     field, _ = code(picture, step, basis, passes=max(PLANS))
     planes = inverse(kstrings.dequantise(field, step, basis), field.sizes, field.layout)
     step = kstrings.step_of(field, step)
-    middle = np.float32(1 << (8 * picture.dtype.itemsize - 1))
+    middle = np.float32(levels_of(8 * picture.dtype.itemsize).middle)
     pixels = picture.reshape(*picture.shape[:2], -1).astype(np.float32) - middle
     if len(planes) == 3:
         pixels = pixels @ colour_matrices(field.colour)[0].T

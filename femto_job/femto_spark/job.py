@@ -20,10 +20,11 @@ from pathlib import Path
 
 from femto import LaffError, codec
 from femto.bases import DEFAULT, load_basis
+from femto.samples import Counts, Levels, Span
 from femto.target import DEFAULT_QUALITY
 
 from . import measure, plan, report, session, tasks
-from .plan import Picture, Source, printable
+from .plan import Picture, Source, printable, which
 from .progress import Progress, bytes_text, seconds_text
 from .records import JobError, Records, write_whole
 from .sandbox import Sandbox, UnreadablePicture
@@ -57,6 +58,8 @@ class Options:
     report: bool = True
     reader: str = "auto"
     cut_above: float | None = None
+    bits: int | None = None
+    strict: bool = False
     quiet: bool = False
 
     @property
@@ -145,6 +148,7 @@ class Job:
             "target": {k: float(v) for k, v in target.items()},
             "gray": options.gray,
             **options.reading,
+            "bits": options.bits,
             "basis": basis_sha256,
             **plan,
         }
@@ -158,6 +162,7 @@ class Job:
             basis=options.basis,
             basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
             measure=options.report,
+            bits=options.bits,
             run=uuid.uuid4().hex[:12],
             fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
         )
@@ -263,6 +268,7 @@ class Job:
                     ),
                     base=bases[source.name],
                     label=page["label"],
+                    levels=page["levels"],
                 )
                 record = records.by_archive.get(picture.archive)
                 if self._is_current(record, source):
@@ -415,7 +421,7 @@ class Job:
         if picture.source.nbytes <= picture.raw_nbytes + (1 << 20):
             return Path(self.settings.path(picture.source)).read_bytes()
         page = tasks.read_page(self.settings, picture, sandbox=self._own_sandbox())
-        return tasks.Pixels.of(page.read(), page.icc)
+        return tasks.Pixels.of(page.read(), page.icc, page.info)
 
     def _finish(self, results: list[dict], pictures: list[Picture]) -> None:
         """Take the results of a batch; pictures that executors could not see are fed to them."""
@@ -471,9 +477,11 @@ class Job:
 
     def _rounds(self, picture: Picture) -> tuple[dict, bytes]:
         target, basis = self.settings.target, self.options.basis
+        depth, span = self._span(picture)
         search = codec.StepSearch(
             **target,
-            bits=picture.bits,
+            levels=span.levels,
+            limits=span.limits,
             channels=picture.channels,
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
@@ -489,17 +497,29 @@ class Job:
         step = search.first()
         while step is not None:
             results = self._on_tiles(
-                tasks.code_chunks, coded, picture, step, f"tiles of {picture.title}"
+                tasks.code_chunks,
+                coded,
+                picture,
+                f"tiles of {picture.title}",
+                step=step,
+                span=span,
+                look=not history,
             )
             if any(r.get("unseen") for r in results):
                 self._feed([picture])
                 continue
+            if not history:
+                info = results[0]["info"]
+                look = sum((r["look"] for r in results), tasks.Look.nothing())
             tiles = [tile for _, tile in sorted(t for r in results for t in r["tiles"])]
             header = codec.ImageHeader(
                 width=picture.width,
                 height=picture.height,
                 mode="RGB" if picture.channels == 3 else "L",
-                bits=picture.bits,
+                bits=depth,
+                levels=span.levels,
+                limits=span.limits,
+                mapping=info.get("mapping"),
                 icc=results[0]["icc"],
                 **picture.embedded,
             )
@@ -511,32 +531,66 @@ class Job:
         step, tiles, data, icc = kept
         facts = {}
         if self.settings.measure:
-            facts = self._measure(picture, coded, step, tiles, icc)
-        return facts, data
+            facts = self._measure(picture, coded, step, span, tiles, icc)
+        best = history[search.best(history)]
+        outcome = search.outcome(best)
+        return facts | tasks.remarks(
+            self.settings, picture, info, look, span, best[2], outcome, len(data)
+        ), data
 
-    def _measure(self, picture: Picture, coded, step: float, tiles: list, icc) -> dict:
+    def _span(self, picture: Picture) -> tuple[int, Span]:
+        """The bits of a large picture's samples and the levels that it uses."""
+        bits, levels = self.settings.declared_bits(picture), picture.levels
+        if self.settings.bits is not None:
+            levels = None
+        counts = None
+        if codec.needs_counts(picture.dtype, bits, levels):
+            results = self._on_tiles(
+                tasks.count_chunks, None, picture, f"levels of {picture.title}"
+            )
+            if any(r.get("unseen") for r in results):
+                self._feed([picture])
+                return self._span(picture)
+            first, *others = (Counts.unpack(r["counts"]) for r in results)
+            counts = sum(others, first)
+        try:
+            return codec.span_of(picture.dtype, bits, levels and Levels(*levels), counts)
+        except LaffError as error:
+            raise _Failed(str(error)) from None
+
+    def _measure(self, picture: Picture, coded, step, span, tiles: list, icc) -> dict:
         results = self._on_tiles(
-            tasks.measure_chunks, coded, picture, step, f"measuring {picture.title}", tiles
+            tasks.measure_chunks,
+            coded,
+            picture,
+            f"measuring {picture.title}",
+            tiles,
+            step=step,
+            span=span,
         )
         fidelity = measure.Fidelity()
         for result in results:
             fidelity.add(measure.Fidelity(**result["fidelity"]))
-        facts = {"psnr": fidelity.psnr(picture.bits), "ssim": fidelity.ssim()}
+        facts = {"psnr": fidelity.psnr(span.levels.range), "ssim": fidelity.ssim()}
         crops = [r["crops"] for r in results if r["crops"]]
         if crops:
             pieces = [piece for r in results for piece in r["pieces"]]
             width, height = measure.thumbnail_size(picture.width, picture.height)
             facts["visual"] = measure.visual(
-                measure.join_pieces(pieces, width, height), *crops[0], icc
+                measure.join_pieces(pieces, width, height), *crops[0], icc, span.levels
             )
         return facts
 
-    def _on_tiles(self, function, coded, picture, step, description, encoded=None) -> list[dict]:
-        """Run a task function over all tiles of a picture; fed in portions if need be."""
+    def _on_tiles(self, function, coded, picture, description, encoded=None, **what) -> list[dict]:
+        """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
+        portions if need be."""
         groups = plan.group_tiles(_grid(picture), self._cores())
         chunks = [
             tasks.Chunk(
-                picture, g, step, None, None if encoded is None else [encoded[t.index] for t in g]
+                picture,
+                g,
+                encoded=None if encoded is None else [encoded[t.index] for t in g],
+                **what,
             )
             for g in groups
         ]
@@ -550,7 +604,7 @@ class Job:
         if not self._is_fed(picture):
             results = run(parts=chunks)
         else:
-            sample_bytes = picture.channels * picture.bits // 8
+            sample_bytes = picture.channels * picture.dtype.itemsize
             portion, total = [], 0
             for chunk in chunks:
                 portion.append(chunk)
@@ -566,12 +620,12 @@ class Job:
     def _with_pixels(self, chunk: tasks.Chunk) -> tasks.Chunk:
         self._check()
         try:
-            arrays, icc = tasks.read_tiles(
+            arrays, icc, info = tasks.read_tiles(
                 self.settings, chunk.picture, chunk.tiles, self._own_sandbox()
             )
         except (UnreadablePicture, OSError) as error:
             raise _Failed(_reading(error)) from None
-        return replace(chunk, payload=[tasks.Pixels.of(a, icc) for a in arrays])
+        return replace(chunk, payload=[tasks.Pixels.of(a, icc, info) for a in arrays])
 
     # Running functions on the cluster
 
@@ -727,4 +781,25 @@ def summary(options: Options, outcome: Outcome) -> str:
         lines.append(f"failed: {printable(row['picture'])}{page}: {printable(row['error'])}")
     if len(failures) > 10:
         lines.append(f"... and {len(failures) - 10} more failed, see report.csv")
+    lines += remarks(outcome)
     return "\n".join(lines)
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    """The lines of the summary that say what people should look at."""
+    warned = [r for r in outcome.rows if r.get("warnings")]
+    noted = [r for r in outcome.rows if r.get("notes") and not r.get("warnings")]
+    missed = [r for r in outcome.rows if r.get("target_met") is False]
+    lines = []
+    if warned:
+        lines.append(f"{len(warned)} with warnings, {len(noted)} with notes, see report.csv")
+    elif noted:
+        lines.append(f"{len(noted)} with notes, see report.csv")
+    if missed:
+        lines.append(f"{len(missed)} missed the target")
+    for row in warned[:10]:
+        name = printable(row["picture"]) + which(row["page"], row["pages"], row["label"])
+        lines.append(f"warning: {name}: {printable('; '.join(row['warnings']))}")
+    if len(warned) > 10:
+        lines.append(f"... and {len(warned) - 10} more with warnings")
+    return lines

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from femto.samples import Levels, to_bytes
+
 THUMBNAIL = 200
 """Longer edge of a thumbnail, in pixels."""
 CROP = 240
@@ -57,12 +59,12 @@ class Fidelity:
     def __init__(self, sse: float = 0.0, samples: int = 0, ssim_sum: float = 0.0, windows: int = 0):
         self.sse, self.samples, self.ssim_sum, self.windows = sse, samples, ssim_sum, windows
 
-    def add_tile(self, original: np.ndarray, decoded: np.ndarray) -> None:
-        """Add one tile: two arrays of one shape, uint8 or uint16."""
+    def add_tile(self, original: np.ndarray, decoded: np.ndarray, peak: float) -> None:
+        """Add one tile: two arrays of one shape, uint8 or uint16; `peak`, the range of the levels
+        that the picture uses."""
         difference = original.astype(np.int32) - decoded
         self.sse += float(np.square(difference, dtype=np.int64).sum())
         self.samples += original.size
-        peak = np.iinfo(original.dtype).max
         similarity = ssim_map(luma(original), luma(decoded), peak)
         self.ssim_sum += float(similarity.sum())
         self.windows += similarity.size
@@ -74,11 +76,11 @@ class Fidelity:
         self.ssim_sum += other.ssim_sum
         self.windows += other.windows
 
-    def psnr(self, bits: int) -> float | None:
+    def psnr(self, peak: float) -> float | None:
         """Peak signal-to-noise ratio in dB over all samples; None if there is no error."""
         if not self.sse:
             return None
-        return 10 * math.log10((2**bits - 1) ** 2 * self.samples / self.sse)
+        return 10 * math.log10(peak**2 * self.samples / self.sse)
 
     def ssim(self) -> float:
         """Mean structural similarity."""
@@ -119,20 +121,18 @@ def busiest_window(pixels: np.ndarray) -> tuple[slice, slice]:
 
 
 def visual(
-    small: np.ndarray, original: np.ndarray, decoded: np.ndarray, icc: bytes | None
+    small: np.ndarray,
+    original: np.ndarray,
+    decoded: np.ndarray,
+    icc: bytes | None,
+    levels: Levels,
 ) -> dict[str, str]:
-    """Thumbnail and the two crops as WebP data in base64, for the report.
-
-    A 16-bit picture is shown with its brightest thumbnail pixel as white.
-    """
-    peak = 255.0
-    if original.dtype == np.uint16:
-        peak = max(float(small.max()), 1.0)
+    """Thumbnail and the two crops as WebP data in base64, for the report: `levels`, which the
+    picture uses, from black to white."""
     profile = {"icc_profile": icc} if icc and len(icc) <= 8192 else {}
 
     def webp(pixels, **options) -> str:
-        scaled = pixels if pixels.dtype == np.uint8 else pixels * (255.0 / peak)
-        image = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+        image = Image.fromarray(to_bytes(pixels, levels))
         out = io.BytesIO()
         image.save(out, "WEBP", **options, **(profile if image.mode == "RGB" else {}))
         return base64.b64encode(out.getvalue()).decode()

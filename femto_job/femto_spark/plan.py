@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from femto.samples import dtype_of
+
 from .records import JobError
 
 SUFFIX = ".laff.gz"
@@ -46,6 +50,7 @@ class Picture:
     archive: str
     base: str
     label: str | None = None
+    levels: tuple[int, int] | None = None
     shown: bool = False
 
     @property
@@ -53,9 +58,14 @@ class Picture:
         return self.width * self.height
 
     @property
+    def dtype(self) -> np.dtype:
+        """The type of the samples, uint8 or uint16."""
+        return dtype_of(self.bits)
+
+    @property
     def raw_nbytes(self) -> int:
         """Bytes of the uncompressed samples."""
-        return self.pixels * self.channels * self.bits // 8
+        return self.pixels * self.channels * self.dtype.itemsize
 
     @property
     def cost(self) -> int:

@@ -32,10 +32,14 @@ COLUMNS = (
     "bits_per_pixel",
     "psnr_db",
     "ssim",
+    "target_met",
     "seconds",
+    "warnings",
+    "notes",
     "error",
 )
 IGNORED_LISTED = 100
+REMARKS_LISTED = 100
 
 
 def write(options, outcome) -> list[Path]:
@@ -73,6 +77,9 @@ def csv_row(row: dict) -> dict:
             "ratio": f"{row['raw_bytes'] / row['archive_bytes']:.3f}",
             "bits_per_pixel": f"{8 * row['archive_bytes'] / pixels:.4f}",
             "seconds": f"{row['seconds']:.2f}",
+            "target_met": {True: "yes", False: "no", None: ""}[row["target_met"]],
+            "warnings": "; ".join(row["warnings"]),
+            "notes": "; ".join(row["notes"]),
         }
         if row["ssim"] is not None:
             values |= {"psnr_db": _psnr(row, ""), "ssim": f"{row['ssim']:.5f}"}
@@ -143,11 +150,15 @@ def render(options, outcome, rows: list[dict]) -> str:
     made = [r for r in rows if r["status"] != "failed"]
     failed = [r for r in rows if r["status"] == "failed"]
     shown = [r for r in made if r.get("visual")][:SHOWN]
+    warned = [r for r in made if r["warnings"]]
+    noted = [r for r in made if r["notes"]]
     tiles = [
         (str(outcome.count("done")), "compressed"),
         (str(outcome.count("skipped")), "unchanged"),
         (str(len(failed)), "failed"),
     ]
+    if warned:
+        tiles.append((str(len(warned)), "with warnings"))
     if made:
         raw, nbytes = (sum(r[k] for r in made) for k in ("raw_bytes", "archive_bytes"))
         pixels = sum(r["width"] * r["height"] for r in made)
@@ -180,6 +191,16 @@ def render(options, outcome, rows: list[dict]) -> str:
             f"<li><b>{_title(r)}</b>: {html.escape(printable(r['error']))}</li>" for r in failed
         ]
         parts.append("</ul>")
+    for heading, key, remarked in (("Warnings", "warnings", warned), ("Notes", "notes", noted)):
+        if remarked:
+            parts.append(f"<h2>{heading}</h2><ul class={key}>")
+            parts += [
+                f"<li><b>{_title(r)}</b>: {html.escape(printable('; '.join(r[key])))}</li>"
+                for r in remarked[:REMARKS_LISTED]
+            ]
+            parts.append("</ul>")
+            if len(remarked) > REMARKS_LISTED:
+                parts.append(f"<p class=note>{len(remarked)} in all, see report.csv</p>")
     if shown:
         some = f" ({len(shown)} of {len(made)})" if len(shown) < len(made) else ""
         parts.append(
@@ -247,7 +268,7 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child, td:nth-child(2), .why { text-align: left; }
 td:first-child, .why { white-space: normal; min-width: 9rem; overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 600; } .skipped { color: var(--soft); }
-.failed td { color: var(--bad); } li b { color: var(--bad); }
+.failed td { color: var(--bad); } li b { color: var(--bad); } .notes b { color: var(--ink); }
 </style>
 </head>
 <body>

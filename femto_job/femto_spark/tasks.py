@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from femto import LaffError, codec
+from femto import LaffError, codec, target
+from femto.samples import Counts, Levels, Span
 
 from . import measure
+from .look import Look
 from .plan import Picture, Source
 from .records import STATE_FOLDER, append_record, write_whole
 from .sandbox import Sandbox, UnreadablePicture
@@ -28,7 +30,8 @@ class Settings:
     """What every task of a job has to know.
 
     `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
-    `reading` what is read of a file, as keywords of femto.pictures.open_page;
+    `reading` what is read of a file, as keywords of femto.pictures.open_page; `bits` of its samples
+    if the user says;
     `basis_file` the name under which Spark ships a basis that does not come with femto; `token` a
     file in the output folder whose content is `run`, by which an executor knows that it sees the
     same folders as the driver; `fingerprint` what resuming compares.
@@ -43,6 +46,7 @@ class Settings:
     basis: str
     basis_file: str | None
     measure: bool
+    bits: int | None
     run: str
     fingerprint: str
 
@@ -52,6 +56,13 @@ class Settings:
 
     def path(self, source: Source) -> str:
         return os.path.join(self.input, source.name)
+
+    def declared_bits(self, picture: Picture) -> int | None:
+        """The bits that a picture's samples have, by the user or by its file; None if they are to
+        be found."""
+        if self.bits is not None and self.bits <= 8 * picture.dtype.itemsize:
+            return self.bits
+        return picture.bits if picture.bits not in (8, 16) else None
 
     def local_basis(self) -> str:
         """The basis as femto wants it in this process: a name or a path."""
@@ -74,10 +85,11 @@ class Pixels:
     dtype: str
     data: bytes
     icc: bytes | None
+    info: dict
 
     @classmethod
-    def of(cls, array: np.ndarray, icc: bytes | None) -> "Pixels":
-        return cls(array.shape, array.dtype.str, array.tobytes(), icc)
+    def of(cls, array: np.ndarray, icc: bytes | None, info: dict) -> "Pixels":
+        return cls(array.shape, array.dtype.str, array.tobytes(), icc, info)
 
     def array(self) -> np.ndarray:
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
@@ -94,11 +106,14 @@ class Item:
 @dataclass(frozen=True)
 class Chunk:
     """Some tiles of one large picture for a task; `payload` are their pixels if the task cannot
-    read the file, `encoded` what is to be measured."""
+    read the file, `encoded` what is to be measured, `span` the picture's levels; `look`: whether
+    to look at the pixels for what should make people wonder."""
 
     picture: Picture
     tiles: list
-    step: float
+    step: float = 0.0
+    span: Span | None = None
+    look: bool = False
     payload: list[Pixels] | None = None
     encoded: list | None = None
 
@@ -136,6 +151,8 @@ def reason_of(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
+SMALL = 2048
+"""A file of so many bytes may well hold nothing worth to speak of."""
 FULL = frozenset({28, 30, 122})
 """ENOSPC, EROFS, EDQUOT: no later picture will fare better."""
 
@@ -206,21 +223,30 @@ def _compress(settings: Settings, item: Item) -> dict:
     began = time.monotonic()
     picture = item.picture
     if isinstance(item.payload, Pixels):
-        pixels, icc = item.payload.array(), item.payload.icc
+        pixels, icc, info = item.payload.array(), item.payload.icc, item.payload.info
     else:
         page = read_page(settings, picture, item.payload)
-        pixels, icc = page.read(), page.icc
-    data = codec.encode(
+        pixels, icc, info = page.read(), page.icc, page.info
+    levels = info.get("levels")
+    made = codec.encode_picture(
         pixels,
-        **settings.target,
-        **settings.plan,
-        basis=settings.local_basis(),
+        target=settings.target,
+        plan=settings.plan | {"basis": settings.local_basis()},
+        bits=settings.declared_bits(picture),
+        levels=None if levels is None or settings.bits is not None else Levels(*levels),
+        mapping=info.get("mapping"),
         icc=icc,
         **picture.embedded,
     )
+    data = made.data
     facts: dict = {}
     if settings.measure:
         facts = _measure_whole(picture, pixels, settings.parsed(data), icc)
+    look = Look.nothing()
+    for tile in codec.tile_grid(*pixels.shape[:2]):
+        look += Look.of(pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
+    span = Span(made.header.levels, made.header.limits, made.outliers)
+    facts |= remarks(settings, picture, info, look, span, made.sse, made.outcome, len(data))
     facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
     record = make_record(settings, picture, pixels.shape, facts)
     result = {"archive": picture.archive, "record": record}
@@ -260,26 +286,85 @@ def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict)
         "psnr": None,
         "ssim": None,
         "visual": None,
+        "target_met": None,
+        "notes": [],
+        "warnings": [],
         **facts,
     }
 
 
+def remarks(
+    settings: Settings,
+    picture: Picture,
+    info: dict,
+    look: Look,
+    span: Span,
+    sse: float,
+    outcome: str | None,
+    nbytes: int,
+) -> dict:
+    """What a record says of a picture that was compressed: notes, warnings, and whether the target
+    was met.
+
+    Parameters: `info` what its reader says, `look` at all its tiles, the squared error of all
+    samples, how the target was met (see StepSearch.outcome) and the archive's bytes.
+    """
+    notes, warnings = list(info.get("notes", ())), []
+    if settings.bits is not None and settings.declared_bits(picture) != settings.bits:
+        notes.append(f"its samples have {picture.bits} bits, --bits {settings.bits} is not for it")
+    if outcome in ("missed", "better"):
+        (name, asked), *_ = settings.target.items()
+        if name == "ratio":
+            text = f"ratio {picture.raw_nbytes / nbytes:.2f} instead of {asked:g}"
+        else:
+            peak = span.levels.range
+            found = target.psnr(sse, picture.pixels * picture.channels, peak)
+            text = f"PSNR {found:.1f} dB instead of {asked:g}"
+        if outcome == "missed":
+            warnings.append(f"the target cannot be met: {text}")
+        else:
+            notes.append(f"better than the target: {text}")
+    if span.outliers:
+        notes.append(
+            f"{span.outliers} samples lie outside of levels {span.levels.low} to "
+            f"{span.levels.high}, which quality follows (from {span.limits.low} to "
+            f"{span.limits.high}): use --bits if these are not what the picture uses"
+        )
+    if look.drawn:
+        warnings.append(
+            "flat areas with hard edges: label images, masks and drawings do not belong into a "
+            "lossy codec, keep them as PNG"
+        )
+    if look.constant and picture.source.nbytes > SMALL + picture.raw_nbytes // 100:
+        warnings.append(
+            f"all samples are the same, but the file has {picture.source.nbytes} bytes: "
+            "look whether it was read right"
+        )
+    elif sse == 0 and picture.source.nbytes > SMALL:
+        warnings.append("its archive has no error at all: look whether it was read right")
+    met = {"met": True, "better": True, "missed": False, None: None}[outcome]
+    return {"notes": notes, "warnings": warnings, "target_met": met}
+
+
 def _measure_whole(picture: Picture, pixels: np.ndarray, parsed, icc: bytes | None) -> dict:
     fidelity = measure.Fidelity()
+    levels = parsed.header.levels
     height, width = pixels.shape[:2]
     window = measure.busiest_window(pixels) if picture.shown else None
     crop = None if window is None else np.empty_like(pixels[window])
     for tile in codec.tile_grid(height, width):
         decoded = codec.decode_tile(parsed, tile.index)
         fidelity.add_tile(
-            pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width], decoded
+            pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width],
+            decoded,
+            levels.range,
         )
         if crop is not None:
             _copy_overlap(tile, decoded, window, crop)
-    facts = {"psnr": fidelity.psnr(picture.bits), "ssim": fidelity.ssim()}
+    facts = {"psnr": fidelity.psnr(levels.range), "ssim": fidelity.ssim()}
     if crop is not None:
         small = measure.thumbnail(pixels, *measure.thumbnail_size(width, height))
-        facts["visual"] = measure.visual(small, pixels[window], crop, icc)
+        facts["visual"] = measure.visual(small, pixels[window], crop, icc, levels)
     return facts
 
 
@@ -294,30 +379,49 @@ def _copy_overlap(tile, decoded: np.ndarray, window: tuple[slice, slice], crop: 
         ]
 
 
-def _chunk_pixels(settings: Settings, chunk: Chunk) -> tuple[list[np.ndarray], bytes | None]:
-    """The pixels of a chunk's tiles, and the picture's ICC profile."""
+def _chunk_pixels(settings: Settings, chunk: Chunk) -> tuple[list[np.ndarray], bytes | None, dict]:
+    """The pixels of a chunk's tiles, the picture's ICC profile, and what its reader says."""
     if chunk.payload is not None:
-        return [p.array() for p in chunk.payload], chunk.payload[0].icc
+        first = chunk.payload[0]
+        return [p.array() for p in chunk.payload], first.icc, first.info
     return read_tiles(settings, chunk.picture, chunk.tiles)
 
 
 def read_tiles(settings: Settings, picture: Picture, tiles: list, sandbox=None):
-    """Read neighbouring tiles of a row as one window. Returns arrays and the ICC profile."""
+    """Read neighbouring tiles of a row as one window. Returns arrays, the ICC profile and what the
+    reader says."""
     page = read_page(settings, picture, sandbox=sandbox)
     if page.shape[:2] != (picture.height, picture.width):
         raise UnreadablePicture("its header and its pixels disagree: the file is damaged")
     first, last = tiles[0], tiles[-1]
     band = page[first.y : first.y + first.height, first.x : last.x + last.width]
     arrays = [band[:, t.x - first.x : t.x - first.x + t.width] for t in tiles]
-    return arrays, page.icc
+    return arrays, page.icc, page.info
+
+
+def count_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
+    """A partition of chunks of a large picture: find out which levels its samples use.
+
+    Yields dicts with `counts` (packed) and `info`, or `error`, or `unseen`.
+    """
+    for chunk in chunks:
+        try:
+            if chunk.payload is None and not sees_output(settings):
+                yield {"unseen": True, "archive": chunk.picture.archive}
+                continue
+            arrays, _, info = _chunk_pixels(settings, chunk)
+            first, *others = map(Counts.of, arrays)
+            yield {"counts": sum(others, first).pack(), "info": info}
+        except Exception as error:
+            yield failure(chunk.picture, error)
 
 
 def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
     """A partition of chunks of a large picture: code their tiles. `done` is an accumulator of
     pixels.
 
-    Yields dicts with `tiles` (pairs of tile number and EncodedTile) and `icc`, or `error`, or
-    `unseen`.
+    Yields dicts with `tiles` (pairs of tile number and EncodedTile), `icc`, `info` and `look`, or
+    `error`, or `unseen`.
     """
     for chunk in chunks:
         picture = chunk.picture
@@ -325,19 +429,22 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
             if chunk.payload is None and not sees_output(settings):
                 yield {"unseen": True, "archive": picture.archive}
                 continue
-            arrays, icc = _chunk_pixels(settings, chunk)
-            coded = []
+            arrays, icc, info = _chunk_pixels(settings, chunk)
+            coded, look = [], Look.nothing()
             for tile, pixels in zip(chunk.tiles, arrays, strict=True):
                 encoded = codec.encode_tile(
                     np.ascontiguousarray(pixels),
                     step=chunk.step,
-                    bits=picture.bits,
+                    levels=chunk.span.levels,
+                    limits=chunk.span.limits,
                     basis=settings.local_basis(),
                     **settings.plan,
                 )
                 coded.append((tile.index, encoded))
+                if chunk.look:
+                    look += Look.of(pixels)
                 done.add(pixels.shape[0] * pixels.shape[1])
-            yield {"tiles": coded, "icc": icc}
+            yield {"tiles": coded, "icc": icc, "info": info, "look": look}
         except Exception as error:
             yield failure(picture, error)
 
@@ -358,7 +465,8 @@ def measure_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterato
 
 def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
     picture = chunk.picture
-    arrays, _ = _chunk_pixels(settings, chunk)
+    arrays, _, _ = _chunk_pixels(settings, chunk)
+    span = chunk.span
     middle = codec.tile_grid(picture.height, picture.width)
     middle = middle[len(middle) // 2].index
     small_width, small_height = measure.thumbnail_size(picture.width, picture.height)
@@ -366,7 +474,12 @@ def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
     for tile, pixels, encoded in zip(chunk.tiles, arrays, chunk.encoded, strict=True):
         # A tile is decoded on its own, so an archive of one tile shows how it will look.
         header = codec.ImageHeader(
-            tile.width, tile.height, "L" if pixels.ndim == 2 else "RGB", picture.bits
+            tile.width,
+            tile.height,
+            "L" if pixels.ndim == 2 else "RGB",
+            8 * pixels.itemsize,
+            levels=span.levels,
+            limits=span.limits,
         )
         alone = codec.assemble(
             header,
@@ -376,7 +489,7 @@ def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
             tiles=[encoded],
         )
         decoded = codec.decode_tile(settings.parsed(alone), 0)
-        fidelity.add_tile(pixels, decoded)
+        fidelity.add_tile(pixels, decoded, span.levels.range)
         if not picture.shown:
             continue
         x0, x1 = (round(x * small_width / picture.width) for x in (tile.x, tile.x + tile.width))

@@ -19,7 +19,7 @@ import femto  # noqa: E402
 from femto import codec, pictures  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-KEPT = ("quality", "ratio", "psnr", "effort", "tune")
+KEPT = ("quality", "ratio", "psnr", "effort", "tune", "bits")
 """Options that are needed to make the same strings again."""
 
 
@@ -27,6 +27,16 @@ def crop(name: str, y: int, x: int, height: int, width: int) -> np.ndarray:
     """A window of one of the sample pictures."""
     with pictures.open_page(ROOT / "samples" / name) as reader:
         return np.ascontiguousarray(reader[y : y + height, x : x + width])
+
+
+def _stretched(picture: np.ndarray, low: int, high: int) -> np.ndarray:
+    stretched = np.rint(low + picture * ((high - low) / 255))
+    return stretched.astype(np.uint16)
+
+
+def _hot(picture: np.ndarray) -> np.ndarray:
+    picture[30, 40] = 65535
+    return picture
 
 
 def sources() -> dict[str, tuple[np.ndarray, dict]]:
@@ -53,6 +63,9 @@ def sources() -> dict[str, tuple[np.ndarray, dict]]:
         "near-grey-fast": (near_grey, {"effort": "fast", "tune": "perceptual"}),
         "deep-q80": (deep.astype(np.uint16), {"quality": 80}),
         "deep-grey": (waves.astype(np.uint16), {"quality": 95, "icc": b"not a real profile"}),
+        "12-bits": (_stretched(photo, 0, 4095), {"quality": 75, "bits": 12}),
+        "levels": (_stretched(xray, 8000, 9200), {"quality": 80}),
+        "hot-pixel": (_hot(_stretched(xray, 0, 4095)), {"quality": 80, "effort": "fast"}),
         "pixel": (np.array([[[200, 30, 90]]], np.uint8), {}),
         "row": (photo[:1], {"quality": 90}),
         "constant": (np.full((37, 70), 77, np.uint8), {"metadata": {"note": "Größe"}}),

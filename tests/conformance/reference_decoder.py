@@ -70,6 +70,15 @@ def read_archive(data: bytes) -> dict:
     ):
         if whole.get(key) is not None:
             part[key] = whole[key]
+    all_levels = [0, 2 ** image["bits"] - 1]
+    levels = image.get("levels") or all_levels
+    image["levels"], image["limits"] = levels, image.get("limits") or levels
+    if levels != all_levels:
+        head["image"]["levels"] = levels
+    if image["limits"] != levels:
+        head["image"]["limits"] = image["limits"]
+    if image.get("mapping") is not None:
+        head["image"]["mapping"] = image["mapping"]
     for key, usual in (("passes", 4), ("tune", "psnr")):
         if top.setdefault(key, usual) != usual:
             head[key] = top[key]
@@ -79,9 +88,13 @@ def read_archive(data: bytes) -> dict:
     width, height = image["width"], image["height"]
     if not (1 <= width <= 1 << 20 and 1 <= height <= 1 << 20 and width * height <= 1 << 32):
         raise ValueError("the size is outside of the limits")
-    if image["mode"] not in ("L", "RGB") or image["bits"] not in (8, 16):
+    if image["mode"] not in ("L", "RGB") or not 1 <= image["bits"] <= 16:
         raise ValueError("the mode or the depth is unknown")
-    if not 16 <= top["tile"] <= 2048 or not 0.05 <= top["step"] <= 1e6:
+    (low, high), (least, most) = levels, image["limits"]
+    if not (0 <= least <= low < high <= most <= all_levels[1]):
+        raise ValueError("the levels or the limits are impossible")
+    finest = 0.05 * max(min(1, (high - low) / 255), (most - least) / 65535)
+    if not 16 <= top["tile"] <= 2048 or not 0.999 * finest <= top["step"] <= 1e6:
         raise ValueError("the tile or the step is outside of the limits")
     if top["passes"] not in LAYERS or top["tune"] not in ("psnr", "perceptual"):
         raise ValueError("the passes or the tune are unknown")
@@ -1052,23 +1065,29 @@ def colour_rows(stored: bytes) -> np.ndarray:
     return np.stack([e0, e1, np.cross(e0, e1)]) @ N
 
 
-def tile_pixels(tile: Tile, step: float, tune: str, bits: int) -> np.ndarray:
+def samples_of(planes: np.ndarray, levels, limits, bits: int) -> np.ndarray:
+    """10.6: the samples of planes that are mixed to colours."""
+    low, high = levels
+    samples = np.clip(np.rint(planes + low + 128 * (high - low) / 255), *limits)
+    return samples.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def tile_pixels(tile: Tile, step: float, tune: str, image: dict) -> np.ndarray:
     """Pixels of a decoded tile, (h, w, planes)."""
     planes = np.stack([restored(tile, step, tune, p) for p in range(tile.planes)], axis=2)
     if tile.planes == 3:
         planes = planes @ colour_rows(tile.colour)
-    pixels = np.clip(np.rint(planes + 2 ** (bits - 1)), 0, 2**bits - 1)
-    return pixels.astype(np.uint8 if bits == 8 else np.uint16)
+    return samples_of(planes, image["levels"], image["limits"], image["bits"])
 
 
 def decode(archive: bytes, basis: Basis):
-    """Pixels, (h, w) or (h, w, 3), of an archive, and its tiles."""
+    """Samples, (h, w) or (h, w, 3), of an archive, and its tiles."""
     top = read_archive(archive)
     if not basis.sha256.startswith(top["basis"]["sha256"][:HASH_DIGITS]):
         raise ValueError("the archive was made with another basis")
     image, edge = top["image"], top["tile"]
     height, width, planes = image["height"], image["width"], 3 if image["mode"] == "RGB" else 1
-    pixels = np.zeros((height, width, planes), np.uint8 if image["bits"] == 8 else np.uint16)
+    pixels = np.zeros((height, width, planes), np.uint8 if image["bits"] <= 8 else np.uint16)
     corners = [(y, x) for y in range(0, height, edge) for x in range(0, width, edge)]
     tiles = []
     for number, (y, x) in enumerate(corners):
@@ -1076,7 +1095,7 @@ def decode(archive: bytes, basis: Basis):
         tile = Tile(h, w, planes, basis, top["blocks"][number], top["passes"])
         for strings in top["strings"]:
             tile.read_layer(strings[number])
-        pixels[y : y + h, x : x + w] = tile_pixels(tile, top["step"], top["tune"], image["bits"])
+        pixels[y : y + h, x : x + w] = tile_pixels(tile, top["step"], top["tune"], image)
         tiles.append(tile)
     return (pixels if planes == 3 else pixels[:, :, 0]), tiles
 

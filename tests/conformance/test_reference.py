@@ -69,6 +69,17 @@ def _near_grey(bits: int = 8) -> np.ndarray:
     return picture.astype(np.uint8) if bits == 8 else (picture * 257).astype(np.uint16)
 
 
+def _mapped(picture: np.ndarray) -> np.ndarray:
+    return np.rint(8000 + picture * (1200 / 255)).astype(np.uint16)
+
+
+def _hot(picture: np.ndarray) -> np.ndarray:
+    """With one sample far outside of the others."""
+    picture = picture.astype(np.uint16) * 16
+    picture[5, 7] = 65535
+    return picture
+
+
 def _cases() -> dict:
     """Name -> (picture, options of encode)."""
     photo, smooth = _photo(), _smooth(64, 96)
@@ -86,6 +97,10 @@ def _cases() -> dict:
         "smooth, fine": (smooth, {"quality": 96}),
         "smooth, without colour": (np.dstack([smooth[:33, 50:]] * 3), {"quality": 68}),
         "weave": (_weave(), {"quality": 75}),
+        "photo, 12 bits": (photo[9:42, :50].astype(np.uint16) * 16, {"quality": 68, "bits": 12}),
+        "photo, 8000 to 9200": (_mapped(photo[9:42, :50]), {"quality": 90}),
+        "photo, hot pixel": (_hot(photo[9:42, :50, 0]), {"quality": 80}),
+        "photo, signed": (photo[9:42, :50, 2].astype(np.int16) * 9 - 700, {"quality": 80}),
         "noise, 16 bits": (noise, {"quality": 90}),
         "one pixel": (np.full((1, 1), 200, np.uint8), {}),
         "one coloured pixel": (np.array([[[200, 30, 90]]], np.uint8), {"quality": 100}),
@@ -165,7 +180,7 @@ def _check_integers(tile, values_found, field):
 
 def _pixel_bounds(tile, top: dict) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest pixels, wherever the calls that are too close may fall."""
-    bits, tuned = top["image"]["bits"], (top["step"], top["tune"])
+    image, tuned = top["image"], (top["step"], top["tune"])
     either = [
         np.stack([reference.restored(tile, *tuned, p, lean) for p in range(tile.planes)], axis=2)
         for lean in (1 - CLOSE, 1 + CLOSE)
@@ -175,7 +190,10 @@ def _pixel_bounds(tile, top: dict) -> tuple[np.ndarray, np.ndarray]:
         rows = reference.colour_rows(tile.colour)
         up, down = np.maximum(rows, 0), np.minimum(rows, 0)
         low, high = low @ up + high @ down, high @ up + low @ down
-    return tuple(np.clip(np.rint(x + 2 ** (bits - 1)), 0, 2**bits - 1) for x in (low, high))
+    return tuple(
+        reference.samples_of(x, image["levels"], image["limits"], image["bits"]).astype(int)
+        for x in (low, high)
+    )
 
 
 def _check_pixels(low: np.ndarray, high: np.ndarray, pixels: np.ndarray):
@@ -418,7 +436,8 @@ def test_example_of_one_pixel_in_the_specification(basis, value, layers, tune, x
     corner = reference.MARGIN
     tile.used, tile.layers, tile.blocks = [[1]] * 4, layers, [[(corner, corner, 0, True)], []]
     tile.V[0][0][corner][corner] = value
-    assert reference.tile_pixels(tile, 16.0, tune, 8).tolist() == [[[pixel]]]
+    image = {"bits": 8, "levels": [0, 255], "limits": [0, 255]}
+    assert reference.tile_pixels(tile, 16.0, tune, image).tolist() == [[[pixel]]]
     assert f"{x}, the pixel {pixel}" in SPEC
 
 

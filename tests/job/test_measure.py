@@ -9,6 +9,7 @@ from job_tools import picture
 from PIL import Image
 
 from femto.codec import tile_grid
+from femto.samples import levels_of
 from femto_spark import measure
 
 
@@ -32,7 +33,7 @@ def test_ssim_is_that_of_scikit_image(channels):
         use_sample_covariance=False,
     )
     fidelity = measure.Fidelity()
-    fidelity.add_tile(a, b)
+    fidelity.add_tile(a, b, 255)
     assert fidelity.ssim() == pytest.approx(expected, abs=1e-9)
 
 
@@ -42,18 +43,18 @@ def test_psnr_of_a_known_error(dtype):
     b = a.copy()
     b[::2] += 3
     fidelity = measure.Fidelity()
-    fidelity.add_tile(a, b)
-    bits = 8 * a.itemsize
-    assert fidelity.psnr(bits) == pytest.approx(10 * np.log10((2**bits - 1) ** 2 / 4.5))
+    fidelity.add_tile(a, b, 255)
+    assert fidelity.psnr(255) == pytest.approx(10 * np.log10(255**2 / 4.5))
+    assert fidelity.psnr(4095) == pytest.approx(10 * np.log10(4095**2 / 4.5))
 
 
 def test_sums_over_parts_equal_the_whole():
     pairs = [(picture(40, 50, s), noisy(picture(40, 50, s))) for s in range(3)]
     whole, parts = measure.Fidelity(), measure.Fidelity()
     for a, b in pairs:
-        whole.add_tile(a, b)
+        whole.add_tile(a, b, 255)
         one = measure.Fidelity()
-        one.add_tile(a, b)
+        one.add_tile(a, b, 255)
         parts.add(measure.Fidelity(**vars(one)))
     assert vars(whole) == vars(parts)
 
@@ -62,9 +63,9 @@ def test_sums_over_parts_equal_the_whole():
 def test_pictures_smaller_than_a_window(shape):
     a = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
     fidelity = measure.Fidelity()
-    fidelity.add_tile(a, a)
+    fidelity.add_tile(a, a, 255)
     assert fidelity.ssim() == pytest.approx(1)
-    assert fidelity.psnr(8) is None
+    assert fidelity.psnr(255) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (700, 500, 3), (1, 3, 3)])
@@ -75,7 +76,7 @@ def test_thumbnail_and_crops(shape):
     assert small.shape == (height, width, *shape[2:])
     assert max(small.shape[:2]) <= measure.THUMBNAIL
     window = measure.busiest_window(pixels)
-    data = measure.visual(small, pixels[window], pixels[window], None)
+    data = measure.visual(small, pixels[window], pixels[window], None, levels_of(8))
     image = Image.open(io.BytesIO(base64.b64decode(data["original"])))
     shown = np.asarray(image.convert("RGB"))
     assert np.array_equal(

@@ -17,7 +17,8 @@ def done(name: str, **changes) -> dict:
         "picture": name, "page": 0, "pages": 1, "label": None, "status": "done", "error": None,
         "archive": name + ".laff.gz", "width": 300, "height": 200, "mode": "RGB", "bits": 8,
         "source_bytes": 5000, "raw_bytes": 180_000, "archive_bytes": 6000, "psnr": 38.5,
-        "ssim": 0.97, "seconds": 1.25, "visual": None, **changes,
+        "ssim": 0.97, "seconds": 1.25, "visual": None, "target_met": None, "notes": [],
+        "warnings": [], **changes,
     }  # fmt: skip
 
 
@@ -64,6 +65,25 @@ def test_unmeasured_and_perfect_pictures(options):
     report.write(options, Outcome(rows, []))
     table = read_rows(options.output)
     assert (table["a"]["psnr_db"], table["b"]["psnr_db"]) == ("", "inf")
+
+
+def test_warnings_and_notes_are_in_page_table_and_summary(options):
+    rows = [
+        done("a.png", warnings=["the target cannot be met: <so>"], target_met=False),
+        done("b.png", notes=["3 further frames", "blended"], target_met=True),
+        done("c.png"),
+    ]
+    outcome = Outcome(rows, [])
+    text = report.write(options, outcome)[0].read_text()
+    assert "cannot be met: &lt;so&gt;" in text and "3 further frames; blended" in text
+    table = read_rows(options.output)
+    assert [table[n]["target_met"] for n in ("a.png", "b.png", "c.png")] == ["no", "yes", ""]
+    assert table["a.png"]["warnings"] == "the target cannot be met: <so>"
+    assert table["b.png"]["notes"] == "3 further frames; blended"
+    said = summary(options, outcome)
+    assert "1 with warnings, 1 with notes" in said
+    assert "1 missed the target" in said
+    assert "warning: a.png: the target cannot be met: <so>" in said
 
 
 def test_names_that_are_no_unicode(options):

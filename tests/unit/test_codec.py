@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import femto
 from femto import codec, tiles
+from femto.samples import Counts
 
 
 def scene(height: int, width: int, channels: int = 3, bits: int = 8, seed: int = 0) -> np.ndarray:
@@ -29,7 +30,7 @@ def scene(height: int, width: int, channels: int = 3, bits: int = 8, seed: int =
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    peak = 255 if a.dtype == np.uint8 else 65535
+    peak = 255 if a.dtype == np.uint8 else Counts.of(a).span().levels.range
     error = ((a.astype(np.float64) - b) ** 2).mean()
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
@@ -255,8 +256,11 @@ def test_an_archive_is_gzip_of_json_text(tmp_path):
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 4), np.float32),
-        np.zeros((4, 4), np.int16),
+        np.zeros((4, 4), np.complex64),
+        np.zeros((4, 4), bool),
+        np.full((4, 4), np.nan, np.float32),
+        np.array([[1.0, np.inf]]),
+        np.array([[0, 1 << 16]], np.int32),
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 2), np.uint8),
         np.zeros((0, 4), np.uint8),
@@ -283,6 +287,11 @@ def test_what_is_no_picture_is_refused(image):
         {"basis": "nowhere.basis"},
         {"effort": "best"},
         {"tune": "ssim"},
+        {"bits": 0},
+        {"bits": 12},
+        {"bits": 7},
+        {"bits": 7.5},
+        {"range": (0, 1)},
     ],
 )
 def test_impossible_options_are_refused(options):

@@ -65,7 +65,7 @@ def reference_scores(archive, layers):
         if colour is not None:
             rgb = np.einsum("yxpk,pc->yxck", out[window], colour)
             out[window] = np.einsum("yxck,qc->yxqk", rgb, GREY_AXES)
-    return out
+    return out / header.levels.scale
 
 
 CASES = {
@@ -91,7 +91,7 @@ def test_scores_are_those_of_the_reference(case, components):
     expected = reference_scores(archive, layers)[..., :components]
     assert found.scores.shape == expected.shape
     assert found.scores.dtype == np.float32
-    assert np.abs(found.scores - expected).max() < 1e-5 * 2 ** (found.bits + 3)
+    assert np.abs(found.scores - expected).max() < 1e-5 * 2**11
 
 
 def test_more_layers_come_closer_to_the_picture(case):
@@ -100,7 +100,8 @@ def test_more_layers_come_closer_to_the_picture(case):
     image, archive = case
     if min(image.shape[:2]) < 8:
         return  # no cell lies inside the picture
-    pixels = image.astype(float) - (1 << (8 * image.itemsize - 1))
+    levels = codec.parse(archive).header.levels
+    pixels = (image - levels.middle) / levels.scale
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels @ GREY_AXES.T
     h, w = (n // 8 * 8 for n in image.shape[:2])
     cells = pixels[:h, :w].reshape(h // 8, 8, w // 8, 8, -1)
@@ -111,7 +112,7 @@ def test_more_layers_come_closer_to_the_picture(case):
         found = femto.features(archive, components=64, layers=layers)
         errors.append(np.mean((found.scores[: h // 8, : w // 8] - expected) ** 2))
     assert errors == sorted(errors, reverse=True)
-    decoded = np.mean((image.astype(float) - femto.decode(archive)) ** 2)
+    decoded = np.mean((image.astype(float) - femto.decode(archive)) ** 2) / levels.scale**2
     assert 0.85 * decoded < errors[-1] < 1.3 * decoded
 
 
@@ -168,8 +169,7 @@ def test_the_vector_is_that_of_plain_numpy(case, grid, colour):
     _, archive = case
     found = femto.features(archive, components=6)
     rows, columns, planes, _ = found.scores.shape
-    unit = (2**found.bits - 1) / 255
-    scores = found.scores.astype(float) / (unit * (3**0.5 if planes == 3 else 1))
+    scores = found.scores.astype(float) / (3**0.5 if planes == 3 else 1)
     if planes == 1 and colour:
         scores = np.concatenate([scores, np.zeros((rows, columns, 2, 6))], axis=2)
     words, expected, shares = found.words(), [], []
@@ -201,7 +201,7 @@ def test_tiles_do_not_show():
     image = picture(200, 330, 3)
     whole = femto.features(femto.encode(image, psnr=44), layers=13)
     coded = [
-        codec.encode_tile(image[t.y : t.y + t.height, t.x : t.x + t.width], step=4.0, bits=8)
+        codec.encode_tile(image[t.y : t.y + t.height, t.x : t.x + t.width], step=4.0)
         for t in codec.tile_grid(200, 330, 96)
     ]
     header = codec.ImageHeader(330, 200, "RGB", 8)
@@ -234,7 +234,7 @@ def test_grey_scales_of_8_and_16_bits_and_of_rgb_give_like_vectors():
     )
     names = feature_map.vector_names(10)
     means = np.array([n.endswith("_mean") for n in names])
-    assert np.abs(a - b)[means].max() < 0.7  # the middle of 8 bits is 128, of 16 bits 127.5
+    assert np.abs(a - b)[means].max() < 0.1
     assert np.abs(a - c)[means].max() < 0.2
     # Factors of 256 or √3 would add 11 or 1 to the logarithms.
     pooled = np.array([not n.startswith(("size", "class")) for n in names])
@@ -256,7 +256,7 @@ def test_a_truncated_archive_lacks_what_was_cut(case):
     more = femto.features(short, components=10)
     assert more.scores.shape[3] == 10
     assert (more.classes == whole.classes).all()
-    assert np.allclose(more.scores[..., :3], whole.scores, atol=1e-3 * 2 ** (whole.bits - 8))
+    assert np.allclose(more.scores[..., :3], whole.scores, atol=1e-3)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -353,9 +353,10 @@ def test_archives_of_every_version_have_features(path):
     if not height or not width:
         return
     cells = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, planes)
-    means = cells.mean((1, 3)) - (1 << (found.bits - 1))
+    levels = codec.parse(path).header.levels
+    means = (cells.mean((1, 3)) - levels.middle) / levels.scale
     means = means[..., 0] if planes == 1 else means @ GREY_AXES[0]
     difference = found.scores[: height // 8, : width // 8, 0, 0] / 8 - means
     # The decoder's filter and the rounding of pixels move a mean no further than quantising did:
     # half a step of a score that is 8 times the mean.
-    assert np.median(np.abs(difference)) < femto.info(path)["step"] / 16
+    assert np.median(np.abs(difference)) < femto.info(path)["step"] / levels.scale / 16
