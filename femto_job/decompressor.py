@@ -33,6 +33,7 @@ once more is no error. Exit status: 0 all done, 1 some archives failed, 2 wrong 
 
 OUTPUT_FOLDER = "images_out"
 FORMATS = ("png", "tif", "jpg")
+DARK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.format not in (None, told):
             parser.error(f"-o {options.output} and --format {options.format} contradict each other")
         options.format = told
+    options.any_format = options.format is None
     options.format = options.format or "png"
     if not one_file and target.exists() and not target.is_dir():
         parser.error(f"-o {options.output} is not a folder; name one for several archives")
@@ -329,15 +331,22 @@ def _reconstruct(task: Task) -> str:
     for archive in archives:
         info = femto.info(archive)
         make_folder(output.parent)
+        kind, samples, dtype = form(info, options)
+        if kind != options.format:
+            output = task.output.with_suffix(".tif")
         metadata = None if options.strip_metadata else info["metadata"]
         new = write_picture(
             output,
-            femto.decode_bands(
-                archive,
-                fraction=options.fraction,
-                layers=options.layers,
-                basis=options.basis,
-                threads=task.threads,
+            (
+                (y, band if dtype is None else band.astype(dtype, copy=False))
+                for y, band in femto.decode_bands(
+                    archive,
+                    fraction=options.fraction,
+                    layers=options.layers,
+                    basis=options.basis,
+                    threads=task.threads,
+                    samples=samples,
+                )
             ),
             width=info["width"],
             height=info["height"],
@@ -345,13 +354,36 @@ def _reconstruct(task: Task) -> str:
             bits=info["bits"],
             icc=info["icc"],
             metadata=metadata,
-            format=options.format,
+            format=kind,
             overwrite=overwrite,
+            levels=info["levels"] if samples or info["mapping"] is None else None,
+            dtype=dtype,
         )
         overwrite = True  # what this run has written
     line = str(output) if new else f"{output} (was there)"
-    left_out = unheld(metadata, options.format)
-    return f"{line} (without {', '.join(left_out)}: not held by this format)" if left_out else line
+    left_out = unheld(metadata, kind)
+    line += f" (without {', '.join(left_out)}: not held by this format)" if left_out else ""
+    if info["mapping"] is None and info["bits"] > 8 and info["levels"][1] < DARK and kind != "jpg":
+        low, high = info["levels"]
+        line += f" (samples of {low} to {high}: viewers that expect 65535 show it dark)"
+    return line
+
+
+def form(info: dict, options: argparse.Namespace) -> tuple[str, bool, str | None]:
+    """How an archive becomes a file: the format; whether it gets the archive's samples, not what
+    they stand for; and the type of what it gets, None for uint8 or uint16 as they are."""
+    kind, mapping = options.format, info["mapping"]
+    if mapping is None or kind == "jpg":
+        return kind, True, None
+    low, high = (x + mapping["intercept"] for x in info["limits"])
+    integers = not mapping["type"].startswith("float")
+    if kind == "png" and integers and low >= 0 and high < 1 << 16:
+        return kind, False, "uint16"
+    if kind == "png" and not options.any_format:
+        raise LaffError(
+            f"its samples are {mapping['type']}, which PNG does not hold: use --format tif"
+        )
+    return "tif", False, mapping["type"]
 
 
 def make_folder(folder: Path):
@@ -396,16 +428,18 @@ def as_line(name: str, facts: dict) -> str:
 
 def as_text(name: str, facts: dict) -> str:
     """The facts for people."""
+    from femto.display import depth_text
     from femto.pictures.metadata import printable
+    from femto.samples import dtype_of
 
     width, height = facts["width"], facts["height"]
     channels = 1 if facts["mode"] == "L" else 3
-    raw = width * height * channels * facts["bits"] // 8
+    raw = width * height * channels * dtype_of(facts["bits"]).itemsize
     colour = "grey" if channels == 1 else "RGB"
     lines = [
         f"{'standard input' if name == '-' else name}",
         f"  format    {facts['format']} version {facts['version']}",
-        f"  picture   {width} x {height} pixels, {colour}, {facts['bits']} bits"
+        f"  picture   {width} x {height} pixels, {colour}, {depth_text(facts)}"
         + (f", from {printable(facts['source'])}" if facts["source"] else ""),
         f"  size      {facts['nbytes']:,} bytes of {raw:,}: {raw / facts['nbytes']:.1f} times "
         f"smaller, {facts['nbytes'] * 8 / (width * height):.3f} bits per pixel",

@@ -57,7 +57,7 @@ class LaffDataSource(DataSource):
     Columns: path (as given), width, height (pixels), bits (per sample), bytes (of the archive),
     error (why the archive could not be read, else null); with the option `features` also features
     (a vector for pyspark.ml, see `femto.feature_map.Features.vector`), with `image` also image
-    (pyspark's image schema: 8 bits, blue first; of 16-bit pictures the upper 8 bits).
+    (pyspark's image schema: 8 bits, blue first; of deeper pictures the levels that they use).
 
     Spark's interface for sources in Python does not tell them which columns a query uses. So
     what costs time is only there if asked for: by these options, or by a schema of one's own,
@@ -207,6 +207,7 @@ class LaffReader(DataSourceReader):
             return values
         import femto
         from femto import codec
+        from femto.samples import to_bytes
 
         settings = self.settings
         # Whatever else is wanted, the header and the first layer are looked at.
@@ -218,14 +219,14 @@ class LaffReader(DataSourceReader):
             about = codec.parse(path, layers=1).header
         values |= {"width": about.width, "height": about.height, "bits": about.bits}
         if "image" in wanted:
-            values["image"] = _image(path, femto.decode(path, basis=settings.basis))
+            parsed = codec.parse(path, basis=settings.basis)
+            pixels = femto.decode(parsed, samples=True)
+            values["image"] = _image(path, to_bytes(pixels, parsed.header.levels))
         return values
 
 
 def _image(path: str, pixels) -> tuple:
     """A picture in pyspark's image schema."""
-    if pixels.dtype.itemsize == 2:
-        pixels = (pixels >> 8).astype("u1")
     height, width = pixels.shape[:2]
     if pixels.ndim == 2:
         return (path, height, width, 1, _GREY, pixels.tobytes())

@@ -11,6 +11,7 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import SparkSession
 
 import femto
+from femto import display
 from femto_spark import source
 from pyspark_laff import DefaultSource
 
@@ -95,7 +96,7 @@ def test_pictures_in_the_schema_of_pyspark(spark, folder):
     for name, channels in (("grey.laff.gz", 1), ("colour é.laff.gz", 3), ("deep.laff.gz", 1)):
         image, pixels = rows[name].image, femto.decode(rows[name].path)
         if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
+            pixels = display.to_bytes(pixels)
         found = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, -1)
         assert image.nChannels == channels and image.origin == rows[name].path
         assert (found[..., ::-1] == pixels.reshape(found.shape)).all()

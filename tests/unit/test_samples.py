@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import decompressor
 import femto
 from femto import codec, pictures
 from femto.samples import Counts, Levels
@@ -218,3 +220,41 @@ def test_truncated_and_rewritten_archives_keep_levels_and_mapping(photo):
 def test_a_tile_beyond_its_limits_is_not_clipped():
     with pytest.raises(femto.LaffError, match="beyond"):
         codec.encode_tile(np.full((8, 8), 9, np.uint16), step=1.0, levels=Levels(0, 8))
+
+
+KINDS = {
+    "u12": (lambda p: p.astype(np.uint16) * 16, {"bits": 12}, "png"),
+    "i16": (lambda p: p.astype(np.int16) * 9 - 800, {}, "tif"),
+    "f32": (lambda p: (p / 255).astype(np.float32), {}, "tif"),
+    "u32": (lambda p: p.astype(np.uint32) * 200, {}, "png"),
+    "rgb": (lambda p: np.dstack([p, p, 255 - p]).astype(np.int16) - 99, {}, "tif"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_hold_the_samples_as_they_are(photo, tmp_path, name, capsys):
+    """TIFF all of them, in their type; PNG those that it can, and is not asked for others."""
+    tifffile = pytest.importorskip("tifffile")
+    make, options, usual = KINDS[name]
+    archive = tmp_path / f"{name}.laff.gz"
+    archive.write_bytes(femto.encode(make(photo[:48, :60, 0]), quality=90, **options))
+    expected = femto.decode(archive)
+    assert decompressor.main([str(archive), "-o", str(tmp_path), "-j", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"{name}.{usual}" in said
+    assert ("dark" in said) == (name == "u12")
+    whole = tmp_path / "whole.tif"
+    assert decompressor.main([str(archive), "-o", str(whole)]) == 0
+    read = tifffile.imread(whole)
+    assert read.dtype == expected.dtype and (read == expected).all()
+    asked = decompressor.main([str(archive), "-o", str(tmp_path / "asked.png"), "-j", "1"])
+    assert asked == (0 if usual == "png" else 1)
+    assert decompressor.main([str(archive), "-o", str(tmp_path / "shown.jpg")]) == 0
+    with Image.open(tmp_path / "shown.jpg") as shown:
+        assert np.ptp(np.asarray(shown)) > 150
+    if usual == "png":
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert (np.asarray(image) == expected).all()
+    if name == "u12":
+        with tifffile.TiffFile(whole) as tif:
+            assert [tif.pages[0].tags[code].value for code in (340, 341)] == [0, 4095]

@@ -3,6 +3,7 @@
 import contextlib
 import filecmp
 import io
+import itertools
 import os
 import struct
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LaffError
+from ..samples import Levels, dtype_of, levels_of, to_bytes
 from .common import check_size, missing, os_error, quiet
 from .ifd import Tag, number, tree
 from .metadata import for_jpeg, for_png, for_tiff
@@ -38,15 +40,19 @@ def write_picture(
     metadata: dict | None = None,
     format: str | None = None,
     overwrite: bool = True,
+    levels: tuple[int, int] | None = None,
+    dtype=None,
 ) -> bool:
     """Write a picture file; it appears under its name only when it is whole.
 
     bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
-    rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 8 or 16; icc:
+    rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 1 to 16; icc:
     profile to embed; metadata: see the module `metadata`, of which the file gets what its format
     holds (`metadata.unheld` tells the rest); format: "png", "tif" or "jpg" (default: by the
     suffix). PNG and TIFF are written band by band; JPEG needs the whole picture and holds 8 bits,
-    so 16 are rounded to 8.
+    so the levels are stretched to these.
+    levels: that the picture uses, all that its bits have if None; PNG and TIFF get the samples as
+    they are, whatever these are. dtype: of TIFF, if not uint8 or uint16.
     overwrite: whether another file of this name may be replaced. Returns False if the very same
     file was there already. Raises LaffError (unknown format, full disk, no permission, another
     file there, bands that do not fit).
@@ -57,14 +63,15 @@ def write_picture(
         raise LaffError(f"{path}: no format femto writes; use .png, .tif or .jpg")
     if isinstance(bands_or_array, np.ndarray):
         bands_or_array = [(0, bands_or_array)]
-    bands = _checked_bands(str(path), bands_or_array, width, height, mode, bits)
+    bands = _checked_bands(str(path), bands_or_array, width, height, mode, dtype or dtype_of(bits))
+    used = Levels(*(levels or levels_of(bits)))
     write = {"png": _write_png, "tif": _write_tiff, "jpg": _write_jpeg}[kind]
     try:
         with quiet:
             return _write_whole(
                 path,
                 overwrite,
-                lambda file: write(file, bands, width, height, mode, bits, icc, metadata or {}),
+                lambda file: write(file, bands, width, height, mode, used, icc, metadata or {}),
             )
     except LaffError:
         raise
@@ -75,15 +82,14 @@ def write_picture(
         raise os_error(str(path), exc, "written", advice) from exc
 
 
-def _checked_bands(name, bands, width, height, mode, bits) -> Iterator[np.ndarray]:
+def _checked_bands(name, bands, width, height, mode, dtype) -> Iterator[np.ndarray]:
     shape = (width,) if mode == "L" else (width, 3)
-    dtype = np.uint8 if bits == 8 else np.uint16
     expected = 0
     for y, band in bands:
         if y != expected or band.shape[1:] != shape or band.dtype != dtype:
             raise LaffError(
                 f"{name}: band {y} {band.dtype} {band.shape} does not fit at row {expected} of "
-                f"{width} x {height} {mode}, {bits} bits"
+                f"{width} x {height} {mode}, {np.dtype(dtype)}"
             )
         expected += len(band)
         yield band
@@ -116,13 +122,15 @@ def _write_whole(path: Path, overwrite: bool, write) -> bool:
         raise
 
 
-def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
+def _write_png(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
     """PNG 1.2 as a stream; Pillow writes no 16-bit RGB and wants the whole picture at once."""
 
     def chunk(kind: bytes, data: bytes):
         file.write(struct.pack(">I", len(data)) + kind + data)
         file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
 
+    first = next(bands)
+    bits = 8 * first.itemsize
     file.write(b"\x89PNG\r\n\x1a\n")
     chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0 if mode == "L" else 2, 0, 0, 0))
     if icc:
@@ -132,7 +140,7 @@ def _write_png(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc
     pixel = (1 if mode == "L" else 3) * bits // 8
     deflate = zlib.compressobj(6, zlib.DEFLATED, 15, 8, zlib.Z_FILTERED)
     above = np.zeros(width * pixel, np.uint8)
-    for band in bands:
+    for band in itertools.chain([first], bands):
         rows = np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(">"))
         rows = rows.view(np.uint8).reshape(len(band), -1)
         for top in range(0, len(rows), 64):
@@ -165,48 +173,59 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
     return out.tobytes()
 
 
-def _write_tiff(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
+def _write_tiff(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
     """Deflate with horizontal prediction, in strips of about 1 MB; the directory at the end."""
     # In the byte order of the metadata: what is inside of private tags has the same.
     order, directories, _ = for_tiff(metadata)
     samples = 1 if mode == "L" else 3
-    row_nbytes = width * samples * bits // 8
+    first = next(bands)
+    dtype = first.dtype
+    row_nbytes = width * samples * dtype.itemsize
+    predictor = 2 if dtype.kind in "iu" and dtype.itemsize < 8 else 1
     rows = max(1, min(height, (1 << 20) // row_nbytes))
     big = row_nbytes * height > 3_900_000_000
     offset, pointer = ("Q", 16) if big else ("I", 4)
     file.write({"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42))
     file.write(struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4))
     offsets, nbytes = [], []
-    for strip in _strips(bands, rows):
-        data = _predicted(strip, order)
+    for strip in _strips(itertools.chain([first], bands), rows):
+        data = _packed(strip, order, predictor)
         offsets.append(file.tell())
         nbytes.append(len(data))
         file.write(data + bytes(len(data) % 2))
     layout = [
         number(256, 4, [width], order),
         number(257, 4, [height], order),
-        number(258, 3, [bits] * samples, order),
+        number(258, 3, [8 * dtype.itemsize] * samples, order),
         number(259, 3, [8], order),
         number(262, 3, [1 if mode == "L" else 2], order),
         number(273, pointer, offsets, order),
         number(277, 3, [samples], order),
         number(278, 4, [rows], order),
         number(279, pointer, nbytes, order),
-        number(317, 3, [2], order),
+        number(317, 3, [predictor], order),
     ]
+    if dtype.kind != "u":
+        layout.append(number(339, 3, [{"i": 2, "f": 3}[dtype.kind]] * samples, order))
+    elif dtype == np.uint16 and levels != levels_of(16):
+        # SMinSampleValue and SMaxSampleValue: which of the 65536 levels the picture uses.
+        layout += [number(340 + i, 3, [value] * samples, order) for i, value in enumerate(levels)]
     if icc:
         layout.append(Tag(34675, 7, icc))
-    directories[0] = layout + directories[0]
+    ours = {tag.code for tag in layout}
+    directories[0] = layout + [tag for tag in directories[0] if tag.code not in ours]
     start = file.tell()
     file.write(tree(directories, start, order, big))
     file.seek(8 if big else 4)
     file.write(struct.pack(order + offset, start))
 
 
-def _predicted(rows: np.ndarray, order: str) -> bytes:
-    """A strip as it lies in the file: horizontal differences (TIFF 6.0, section 14), deflate."""
+def _packed(rows: np.ndarray, order: str, predictor: int) -> bytes:
+    """A strip as it lies in the file: horizontal differences if the predictor is 2 (TIFF 6.0,
+    section 14), deflate."""
     difference = rows.copy()
-    difference[:, 1:] -= rows[:, :-1]
+    if predictor == 2:
+        difference[:, 1:] -= rows[:, :-1]
     return zlib.compress(difference.astype(rows.dtype.newbyteorder(order), copy=False), 6)
 
 
@@ -224,13 +243,12 @@ def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def _write_jpeg(file, bands: Iterable[np.ndarray], width, height, mode, bits, icc, metadata):
+def _write_jpeg(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
     if max(width, height) > 65500:
         raise LaffError(
             f"{file.name}: JPEG holds at most 65500 pixels a side; write PNG or TIFF instead"
         )
-    if bits == 16:
-        bands = (((band.astype(np.uint32) + 128) // 257).astype(np.uint8) for band in bands)
+    bands = (to_bytes(band, levels) for band in bands)
     coded = io.BytesIO()
     _whole_image(bands, width, height, mode).save(
         coded, "JPEG", quality=95, subsampling=0, optimize=True, icc_profile=icc
