@@ -375,7 +375,8 @@ def form(info: dict, options: argparse.Namespace) -> tuple[str, bool, str | None
     kind, mapping = options.format, info["mapping"]
     if mapping is None or kind == "jpg":
         return kind, True, None
-    low, high = (x + mapping["intercept"] for x in info["limits"])
+    ends = (x * mapping["slope"] + mapping["intercept"] for x in info["limits"])
+    low, high = sorted(ends)
     integers = not mapping["type"].startswith("float")
     if kind == "png" and integers and low >= 0 and high < 1 << 16:
         return kind, False, "uint16"

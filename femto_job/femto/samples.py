@@ -163,19 +163,17 @@ def check_mapping(mapping: dict | None, limits: Levels) -> dict | None:
         raise ValueError(f"the mapping's type is {kind!r}")
     if type(measured) is not bool:
         raise ValueError(f"the mapping's measured is {measured!r}")
-    if kind in INTEGERS:
-        info = np.iinfo(kind)
-        if type(slope) is not int or slope != 1 or type(intercept) is not int:
-            raise ValueError("a mapping to integers is not a shift")
-        fits = info.min <= limits.low + intercept and limits.high + intercept <= info.max
-    else:
-        if not all(type(x) in (int, float) and math.isfinite(x) for x in (slope, intercept)):
-            raise ValueError("the mapping's slope or intercept is no number")
+    if not all(type(x) in (int, float) and abs(x) < 1e300 for x in (slope, intercept)):
+        raise ValueError("the mapping's slope or intercept is no number")
+    if kind in FLOATS:
         slope, intercept = float(slope), float(intercept)
-        most = float(np.finfo(kind).max)
-        ends = [slope * x + intercept for x in limits]
-        fits = slope > 0 and all(math.isfinite(x) and abs(x) <= most for x in ends)
-    if not fits:
+        least, most = -float(np.finfo(kind).max), float(np.finfo(kind).max)
+    else:
+        # A shift is exact, however large the numbers.
+        if slope == int(slope) and intercept == int(intercept):
+            slope, intercept = int(slope), int(intercept)
+        least, most = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    if slope == 0 or not all(least <= slope * x + intercept <= most for x in limits):
         raise ValueError("the mapping's values do not fit its type")
     kept = {"type": kind, "slope": slope, "intercept": intercept}
     return kept | ({"measured": True} if measured else {})
@@ -186,11 +184,15 @@ def restore(pixels: np.ndarray, mapping: dict | None) -> np.ndarray:
     if mapping is None:
         return pixels
     kind = np.dtype(mapping["type"])
-    if kind.kind in "iu":
-        if kind == np.uint64:
-            return pixels.astype(kind) + np.uint64(mapping["intercept"] % (1 << 64))
-        return (pixels.astype(np.int64) + mapping["intercept"]).astype(kind)
-    return (pixels * mapping["slope"] + mapping["intercept"]).astype(kind)
+    slope, intercept = mapping["slope"], mapping["intercept"]
+    if kind.kind == "f":
+        return (pixels * slope + intercept).astype(kind)
+    if slope != 1 or not isinstance(intercept, int):
+        info = np.iinfo(kind)
+        return np.clip(np.rint(pixels * slope + intercept), info.min, info.max).astype(kind)
+    if kind == np.uint64:
+        return pixels.astype(kind) + np.uint64(intercept % (1 << 64))
+    return (pixels.astype(np.int64) + intercept).astype(kind)
 
 
 class Mapped:

@@ -217,6 +217,19 @@ def test_truncated_and_rewritten_archives_keep_levels_and_mapping(photo):
     assert femto.decode(short).dtype == np.int16
 
 
+def test_readers_give_mappings_of_their_own(photo):
+    pixels = photo[:30, :30, 0]
+    for mapping, expected in (
+        ({"type": "int16", "slope": 1.0, "intercept": -300.0}, pixels.astype(np.int16) - 300),
+        ({"type": "int32", "slope": -2.5, "intercept": 9.0}, np.rint(9 - 2.5 * pixels)),
+    ):
+        plan = {"basis": "photo", "effort": "fast", "tune": "psnr"}
+        made = codec.encode_picture(pixels, target={"quality": 95}, plan=plan, mapping=mapping)
+        decoded = femto.decode(made.data)
+        assert decoded.dtype == mapping["type"]
+        assert np.abs(decoded - expected).max() < 30
+
+
 def test_a_tile_beyond_its_limits_is_not_clipped():
     with pytest.raises(femto.LaffError, match="beyond"):
         codec.encode_tile(np.full((8, 8), 9, np.uint16), step=1.0, levels=Levels(0, 8))
