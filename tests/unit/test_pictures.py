@@ -52,7 +52,7 @@ def read(data, page=0, **options) -> np.ndarray:
         info = reader.info
         assert (info.height, info.width) == whole.shape[:2]
         assert info.channels == (3 if whole.ndim == 3 else 1)
-        assert info.bits == whole.dtype.itemsize * 8
+        assert whole.dtype == (np.uint8 if info.bits <= 8 else np.uint16)
         if not options.get("gray"):
             # Reading all pixels may tell more than the header.
             header = probe(data, name=options.get("name"))[page]
@@ -174,14 +174,31 @@ def test_min_is_white_is_inverted():
 
 
 @pytest.mark.parametrize("bits", [2, 4, 10, 12, 14])
-def test_other_depths_fill_the_range(bits):
+def test_few_bits_fill_the_range_and_more_keep_their_values(bits):
     top = (1 << bits) - 1
     values = _rng.integers(0, top + 1, (9, 24)).astype(np.uint8 if bits <= 8 else np.uint16)
     values[0, :2] = 0, top
     packed = imagecodecs.packints_encode(values, bits)
     data = raw_tiff(24, 9, bits, packed)
-    full = 255 if bits <= 8 else 65535
-    np.testing.assert_array_equal(read(data), np.rint(values * (full / top)))
+    right = np.rint(values * (255 / top)) if bits <= 8 else values
+    np.testing.assert_array_equal(read(data), right)
+    assert probe(data)[0].bits == max(8, bits)
+    inverted = raw_tiff(24, 9, bits, packed, photometric=0)
+    np.testing.assert_array_equal(read(inverted), (255 if bits <= 8 else top) - right)
+
+
+def test_levels_that_a_file_declares():
+    values = _rng.integers(0, 4096, (9, 24)).astype(np.uint16)
+    for low_tag, high_tag in ((280, 281), (340, 341)):
+        tags = [(low_tag, 3, 1, 7), (high_tag, 3, 1, 4095)]
+        data = raw_tiff(24, 9, 16, values.tobytes(), extra=tags)
+        assert probe(data)[0].levels == (7, 4095)
+        np.testing.assert_array_equal(read(data), values)
+    inverted = raw_tiff(24, 9, 16, values.tobytes(), photometric=0, extra=[(281, 3, 1, 4095)])
+    assert probe(inverted)[0].levels == (65535 - 4095, 65535)
+    for senseless in ((281, 3, 1, 65535), (281, 3, 1, 0)):
+        data = raw_tiff(24, 9, 16, values.tobytes(), extra=[senseless])
+        assert probe(data)[0].levels is None
 
 
 def raw_tiff(width, height, bits, pixels, *, photometric=1, extra=()) -> bytes:

@@ -115,7 +115,7 @@ class PictureReader:
         self.metadata = found.values or None
         # A profile of a colour picture says nothing about its grey version.
         self.icc = plan.icc if self.info.channels == plan.info.channels else None
-        self.dtype = np.dtype(np.uint8 if self.info.bits == 8 else np.uint16)
+        self.dtype = np.dtype(np.uint8 if self.info.bits <= 8 else np.uint16)
         size = (self.info.height, self.info.width)
         self.shape = size if self.info.channels == 1 else (*size, 3)
         self.ndim = len(self.shape)

@@ -6,9 +6,11 @@ import io
 import numpy as np
 
 
-def on_white(colour: np.ndarray, alpha: np.ndarray, premultiplied: bool = False) -> np.ndarray:
-    """Composite (h, w[, 3]) on white with alpha (h, w) of the same type, rounded."""
-    full = np.iinfo(colour.dtype).max
+def on_white(
+    colour: np.ndarray, alpha: np.ndarray, bits: int | None = None, premultiplied: bool = False
+) -> np.ndarray:
+    """Composite (h, w[, 3]) on white with alpha (h, w) of the same type and bits, rounded."""
+    full = np.iinfo(colour.dtype).max if bits is None else (1 << bits) - 1
     alpha = alpha if colour.ndim == 2 else alpha[..., None]
     alpha = alpha.astype(np.uint32)
     if premultiplied:
@@ -73,21 +75,21 @@ class CmykToRgb:
 
 
 def ycbcr_to_rgb(
-    ycbcr: np.ndarray, coefficients=None, reference=None, bits: int | None = None
+    ycbcr: np.ndarray, bits: int, coefficients=None, reference=None, unit: int | None = None
 ) -> np.ndarray:
-    """YCbCr to RGB, same shape and type (TIFF 6.0, section 21, as libtiff computes it).
+    """YCbCr of `bits` bits to RGB, same shape and type (TIFF 6.0, section 21, as libtiff does).
 
     coefficients: luma weights of red, green and blue (default: BT.601); reference: samples of
-    black and white of Y, Cb, Cr in units of `bits` (default: the full range, as JFIF).
+    black and white of Y, Cb, Cr, of `unit` bits (default: the full range, as JFIF).
     """
-    full = np.iinfo(ycbcr.dtype).max
+    full = (1 << bits) - 1
     half = (full + 1) // 2
     red, green, blue = _numbers(coefficients, 3) or (0.299, 0.587, 0.114)
     if min(red, green, blue) <= 0:
         red, green, blue = 0.299, 0.587, 0.114
     span = _numbers(reference, 6)
     if span is not None:
-        span = [v * full / ((1 << bits) - 1) if bits else v for v in span]
+        span = [v * full / ((1 << (unit or bits)) - 1) for v in span]
     if span is None or min(np.subtract(span[1::2], span[::2])) <= 0:
         span = [0, full, half, full, half, full]
     y, cb, cr = (ycbcr[..., i].astype(np.float64) for i in range(3))

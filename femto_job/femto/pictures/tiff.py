@@ -118,7 +118,9 @@ class _TiffPlan(Plan):
         check_size(source.name, width, height, whole=False)
         self._photometric = self._meaning(page, reading)
         channels = 3 if self._photometric in (2, 3, 5, 6) else 1
-        deep = self._bits > 8 and self._photometric not in (3, 5)
+        # 9 to 15 bits keep their values.
+        depth = max(8, self._bits) if self._plain or self._bits == 8 else 16
+        depth = 8 if self._photometric in (3, 5) else depth
         if self._photometric == 3:
             self._palette = self._colour_map(page)
             channels = 1 if self._palette.ndim == 1 else 3
@@ -130,7 +132,7 @@ class _TiffPlan(Plan):
             width,
             height,
             channels,
-            16 if deep else 8,
+            depth,
             icc=icc,
             orientation=_integer(page.tags.valueof(274), 1),
         )
@@ -271,8 +273,6 @@ class _TiffPlan(Plan):
                 if 0 <= low < high <= top and (low, high) != (0, top):
                     if self._photometric == 0:
                         low, high = top - high, top - low
-                    if self._bits < 16:
-                        low, high = (int(scale(np.array([v]), self._bits)[0]) for v in (low, high))
                     self.info = replace(self.info, levels=(low, high))
                     return
 
@@ -675,7 +675,10 @@ class _TiffPlan(Plan):
         pixels = self._stored(y0, y1, x0, x1)
         if self._photometric == 3:
             return self._palette[pixels[..., 0] & (len(self._palette) - 1)]
-        pixels = scale(pixels, self._bits) if self._plain else self._to_levels(pixels)
+        if not self._plain:
+            pixels = self._to_levels(pixels)
+        elif self._bits < 8 or self._photometric == 5:
+            pixels = scale(pixels, self._bits)
         if self._photometric == 5:
             if pixels.dtype == np.uint16:
                 pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -684,12 +687,18 @@ class _TiffPlan(Plan):
         colour = pixels[..., :channels] if channels == 3 else pixels[..., 0]
         if self._photometric == 6 and (int(self._page.compression) != 7 or self._planes > 1):
             colour = ycbcr_to_rgb(
-                colour, self._page.tags.valueof(529), self._page.tags.valueof(532), self._bits
+                colour,
+                self.info.bits,
+                self._page.tags.valueof(529),
+                self._page.tags.valueof(532),
+                self._bits,
             )
         if self._photometric == 0:
-            colour = ~colour
+            colour = colour.dtype.type((1 << self.info.bits) - 1) - colour
         if self._alpha:
-            return on_white(colour, pixels[..., channels], premultiplied=self._alpha == 1)
+            return on_white(
+                colour, pixels[..., channels], self.info.bits, premultiplied=self._alpha == 1
+            )
         return colour
 
     def close(self):
