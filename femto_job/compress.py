@@ -87,6 +87,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default="psnr",
         help="what to spend bytes on: equal errors everywhere, or what eyes see (default: psnr)",
     )
+    add(
+        "--strip-metadata",
+        action="store_true",
+        help="keep nothing of EXIF, GPS, texts and the like, nor the picture's name, in archives; "
+        "ICC profiles stay (default: keep them)",
+    )
     add("--recursive", action="store_true", help="sub-folders too; the output mirrors them")
     add(
         "--overwrite",

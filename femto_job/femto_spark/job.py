@@ -60,6 +60,7 @@ class Options:
     cut_above: float | None = None
     bits: int | None = None
     strict: bool = False
+    strip_metadata: bool = False
     quiet: bool = False
 
     @property
@@ -149,6 +150,7 @@ class Job:
             "gray": options.gray,
             **options.reading,
             "bits": options.bits,
+            "strip": options.strip_metadata,
             "basis": basis_sha256,
             **plan,
         }
@@ -163,6 +165,7 @@ class Job:
             basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
             measure=options.report,
             bits=options.bits,
+            strip=options.strip_metadata,
             run=uuid.uuid4().hex[:12],
             fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
         )
@@ -293,7 +296,8 @@ class Job:
         if not os.path.lexists(path):
             return None
         try:
-            if codec.info(path)["source"] == picture.embedded["source"]:
+            source = tasks.embedded(self.settings, picture, {})["source"]
+            if source is not None and codec.info(path)["source"] == source:
                 return None
         except (LaffError, OSError):
             pass
@@ -509,7 +513,9 @@ class Job:
                 self._feed([picture])
                 continue
             if not history:
-                info = results[0]["info"]
+                info = next(
+                    (i for r in results if (i := r["info"])["metadata"]), results[0]["info"]
+                )
                 look = sum((r["look"] for r in results), tasks.Look.nothing())
             tiles = [tile for _, tile in sorted(t for r in results for t in r["tiles"])]
             header = codec.ImageHeader(
@@ -521,7 +527,7 @@ class Job:
                 limits=span.limits,
                 mapping=info.get("mapping"),
                 icc=results[0]["icc"],
-                **picture.embedded,
+                **tasks.embedded(self.settings, picture, info),
             )
             data = codec.assemble(header, step=step, basis=basis, **self.settings.plan, tiles=tiles)
             history.append((step, len(data), sum(tile.sse for tile in tiles)))
@@ -625,7 +631,10 @@ class Job:
             )
         except (UnreadablePicture, OSError) as error:
             raise _Failed(_reading(error)) from None
-        return replace(chunk, payload=[tasks.Pixels.of(a, icc, info) for a in arrays])
+        info = tasks.about(chunk.tiles, info)
+        # The first ones speak for all.
+        payload = [tasks.Pixels.of(a, icc, {} if i else info) for i, a in enumerate(arrays)]
+        return replace(chunk, payload=payload)
 
     # Running functions on the cluster
 

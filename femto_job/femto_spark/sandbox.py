@@ -181,8 +181,8 @@ class Sandbox:
 
 
 class Page:
-    """An open page: `shape`, `dtype`, `icc`, `info` (the fields of femto.pictures.PageInfo), and
-    windows of pixels by slicing."""
+    """An open page: `shape`, `dtype`, `icc`, `info` (the fields of femto.pictures.PageInfo, and
+    `metadata`, packed as archives keep them, or None), and windows of pixels by slicing."""
 
     def __init__(self, sandbox: Sandbox, key, shape, dtype, icc, info: dict, pixels: int):
         self._sandbox, self.key, self._pixels = sandbox, key, pixels
@@ -240,6 +240,7 @@ def _limit_memory(nbytes: int) -> None:
 def _answer(request: dict, data: bytes | None, state: dict):
     try:
         from femto import LaffError, pictures
+        from femto.container import pack_metadata
 
         source = request.get("path") if data is None else data
         if request["do"] == "probe":
@@ -256,12 +257,13 @@ def _answer(request: dict, data: bytes | None, state: dict):
                 **request["reading"],
             ).__enter__()
             state["page"], state["name"] = page, request["name"]
-            icc = page.icc
+            icc, metadata = page.icc, page.metadata
+            metadata = None if metadata is None else pack_metadata(metadata)
             return {
                 "shape": list(map(int, page.shape)),
                 "dtype": np.dtype(page.dtype).str,
                 "icc": None if icc is None else base64.b64encode(icc).decode(),
-                "info": asdict(page.info),
+                "info": asdict(page.info) | {"metadata": metadata},
             }, None
         y0, y1, x0, x1 = request["window"]
         pixels = np.ascontiguousarray(state["page"][y0:y1, x0:x1])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from femto import LaffError, codec, target
+from femto.container import unpack_metadata
 from femto.samples import Counts, Levels, Span
 
 from . import measure
@@ -31,7 +32,7 @@ class Settings:
 
     `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
     `reading` what is read of a file, as keywords of femto.pictures.open_page; `bits` of its samples
-    if the user says;
+    if the user says; `strip`: whether archives keep neither metadata nor the file's name;
     `basis_file` the name under which Spark ships a basis that does not come with femto; `token` a
     file in the output folder whose content is `run`, by which an executor knows that it sees the
     same folders as the driver; `fingerprint` what resuming compares.
@@ -47,6 +48,7 @@ class Settings:
     basis_file: str | None
     measure: bool
     bits: int | None
+    strip: bool
     run: str
     fingerprint: str
 
@@ -236,7 +238,7 @@ def _compress(settings: Settings, item: Item) -> dict:
         levels=None if levels is None or settings.bits is not None else Levels(*levels),
         mapping=info.get("mapping"),
         icc=icc,
-        **picture.embedded,
+        **embedded(settings, picture, info),
     )
     data = made.data
     facts: dict = {}
@@ -254,6 +256,16 @@ def _compress(settings: Settings, item: Item) -> dict:
         return result | {"data": data}
     save(settings, record, data)
     return result
+
+
+def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
+    """The `source` and `metadata` that an archive keeps, from what the picture's reader says."""
+    if settings.strip:
+        return {"source": None, "metadata": None}
+    kept = picture.embedded
+    if info.get("metadata") is not None:
+        kept["metadata"] = unpack_metadata(info["metadata"]) | (kept["metadata"] or {})
+    return kept
 
 
 def save(settings: Settings, record: dict, data: bytes) -> None:
@@ -382,9 +394,17 @@ def _copy_overlap(tile, decoded: np.ndarray, window: tuple[slice, slice], crop: 
 def _chunk_pixels(settings: Settings, chunk: Chunk) -> tuple[list[np.ndarray], bytes | None, dict]:
     """The pixels of a chunk's tiles, the picture's ICC profile, and what its reader says."""
     if chunk.payload is not None:
-        first = chunk.payload[0]
-        return [p.array() for p in chunk.payload], first.icc, first.info
-    return read_tiles(settings, chunk.picture, chunk.tiles)
+        arrays = [p.array() for p in chunk.payload]
+        icc, info = chunk.payload[0].icc, chunk.payload[0].info
+    else:
+        arrays, icc, info = read_tiles(settings, chunk.picture, chunk.tiles)
+    return arrays, icc, about(chunk.tiles, info)
+
+
+def about(tiles: list, info: dict) -> dict:
+    """What travels of a reader's words with these tiles: the metadata, which may be large, with the
+    picture's first ones alone."""
+    return info if tiles[0].index == 0 else info | {"metadata": None}
 
 
 def read_tiles(settings: Settings, picture: Picture, tiles: list, sandbox=None):

@@ -130,6 +130,31 @@ def test_feeding_gives_the_same_archives(run):
     assert (second["width"], second["metadata"]) == (31, {"page": 2, "pages": 3})
 
 
+def test_metadata_come_with_every_way_to_an_archive(run):
+    made = Image.Exif()
+    made[0x010F] = "Maker"
+    for name, width in (("small", 60), ("wide", 1100)):
+        save(run.input / f"{name}.jpg", picture(40, width, 1), exif=made, comment="a comment",
+             dpi=(300, 300))  # fmt: skip
+    pages = [Image.fromarray(picture(30, 30 + i, i)) for i in range(2)]
+    pages[0].save(run.input / "scan.tif", save_all=True, append_images=pages[1:], software="me")
+    run(reader="workers", cut_above=0.01)
+    direct = archives(run.output)
+    for name in ("small", "wide"):
+        about = femto.info(direct[f"{name}.laff.gz"])
+        assert about["metadata"]["text"] == [["Comment", "a comment"]]
+        assert about["metadata"]["resolution"] == [300, 300, "inch"]
+        assert about["properties"]["Make"] == "Maker" and about["source"] == f"{name}.jpg"
+    about = femto.info(direct["scan.page-0002.laff.gz"])
+    assert about["properties"]["Software"] == "me" and about["metadata"]["pages"] == 2
+    run(reader="driver", output=run.output.parent / "fed", cut_above=0.01)
+    assert archives(run.output.parent / "fed") == direct
+    run(output=run.output.parent / "bare", cut_above=0.01, strip_metadata=True)
+    for data in archives(run.output.parent / "bare").values():
+        about = femto.info(data)
+        assert about["metadata"] is None and about["source"] is None
+
+
 def test_a_second_run_does_only_what_is_missing_or_changed(run, context):
     for i in range(4):
         save(run.input / f"{i}.png", picture(20, 20 + i, i))
