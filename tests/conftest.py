@@ -15,7 +15,14 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "femto_job" / "femto" / "__p
 
 # These go on with one cluster of hosts, in this order: a job that the guards look at is the one to
 # which the faults happen.
-ON_HOSTS = ("test_cluster", "test_guards", "test_faults", "test_jupyter", "test_operations")
+ON_HOSTS = (
+    "test_cluster",
+    "test_compress",
+    "test_guards",
+    "test_faults",
+    "test_jupyter",
+    "test_operations",
+)
 # Two processes take files in this order. The hosts take longest, and often wait. One process begins
 # with a bare host, which becomes the image of the others when this test has passed; then they go
 # before all else.
