@@ -2,7 +2,7 @@
 
 import shutil
 
-from lab import ADDRESS, CLUSTER, INVENTORY, ROOT
+from lab import ADDRESS, CLUSTER, INVENTORY, ROOT, wait
 
 
 def processes(cluster, *hosts) -> dict[str, str]:
@@ -60,6 +60,29 @@ def test_scale_and_remove_a_worker_during_a_job(cluster, job, tmp_path):
     job.assert_busy()
     cluster.wait_alive("femto-worker1", "femto-worker2")
     assert processes(cluster, *CLUSTER) == before
+
+
+def test_reboot_of_a_worker_that_needs_it_during_a_job(cluster, job):
+    boot = "systemctl show -P InvocationID spark-worker"
+    before, others = cluster.shell("femto-worker2", boot), processes(cluster, *CLUSTER[:2])
+    cluster.shell(
+        "femto-worker2", "echo libc6 > /run/reboot-required.pkgs; touch /run/reboot-required"
+    )
+    with cluster.running_playbook("playbooks/reboot.yml") as running:
+        job.finish_on("femto-worker2")
+        # A container that reboots ends; the machine around it is what starts it again.
+        state = ("inspect", "--format", "{{.State.Running}}", "femto-worker2")
+        wait(
+            lambda: running.poll() is not None or "false" in cluster.engine(*state).stdout,
+            "femto-worker2 does not go down",
+        )
+        cluster.engine("start", "femto-worker2")
+    assert "femto-worker2: needs a restart: libc6" in cluster.outputs[-1]
+    assert cluster.outputs[-1].count("needs no restart") == 2
+    cluster.wait_alive(*CLUSTER[1:])
+    assert cluster.shell("femto-worker2", boot) != before
+    assert processes(cluster, *CLUSTER[:2]) == others
+    job.hold_again("femto-worker2")
 
 
 def active(cluster) -> str:
