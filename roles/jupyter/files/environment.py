@@ -55,7 +55,7 @@ def tidy(wanted: str, root: Path, unit: Path) -> None:
         p for p in Path("/proc").iterdir() if p.name.isdigit() and p.name != str(os.getpid())
     ]
     used = [text_of(unit)] + [text_of(p / name) for p in processes for name in ("cmdline", "maps")]
-    for path in sorted((root / "envs").iterdir()):
+    for path in sorted(p for p in (root / "envs").iterdir() if p.is_dir()):
         if path.name != wanted and not any(f"{path}/" in text for text in used):
             shutil.rmtree(path)
             print("removed", path)
