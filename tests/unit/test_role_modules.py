@@ -286,3 +286,27 @@ def test_nothing_of_spark_conf_is_written_where_others_read_it():
     assert [path.name for path in role if "spark_conf)" in path.read_text()] == [
         "spark-settings.conf.j2"
     ]
+
+
+def test_old_environments_of_jupyterlab_go_unless_something_uses_them(tmp_path):
+    script = ROOT / "roles/jupyter/files/environment.py"
+    locks = json.dumps({".".join(map(str, sys.version_info[:2])): "0" * 64})
+    unit = tmp_path / "jupyter.service"
+
+    def run(*arguments) -> str:
+        command = [sys.executable, script, *arguments]
+        return subprocess.run(
+            command, input=locks, text=True, check=True, stdout=subprocess.PIPE
+        ).stdout
+
+    look = json.loads(run("look", tmp_path, tmp_path, tmp_path))
+    envs = tmp_path / "envs"
+    for name in (look["name"], "3.12-old", "3.12-unit"):
+        (envs / name).mkdir(parents=True)
+    (envs / ".lock").touch()  # that of the module which builds them
+    unit.write_text(f"ExecStart={envs}/3.12-unit/bin/jupyter-lab\n")
+    # Nothing goes before there is one to take its place.
+    assert run("tidy", tmp_path, unit) == ""
+    (envs / look["name"] / ".complete").touch()
+    assert run("tidy", tmp_path, unit) == f"removed {envs}/3.12-old\n"
+    assert {p.name for p in envs.iterdir()} == {look["name"], "3.12-unit", ".lock"}
