@@ -12,12 +12,14 @@ from lab import ENGINE
 
 
 def engine(folder, *arguments, **environment) -> subprocess.CompletedProcess:
+    # The fixture `lab` of other tests has chosen an engine for its process.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
     return subprocess.run(
         [ENGINE, *arguments],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"LAB_CACHE": str(folder / "cache")} | environment,
+        env=mine | {"LAB_CACHE": str(folder / "cache")} | environment,
     )
 
 
