@@ -23,7 +23,7 @@ from . import bases, classes, codec, restore, training
 from .blocks import GREY_SCALE
 from .contexts import CONSTANT, ZONE_CONSTANT
 from .equations import new_equations
-from .samples import Levels, levels_of
+from .samples import Levels
 
 ROUNDS = 5
 """Of assigning blocks to classes and updating these."""
@@ -77,15 +77,22 @@ class Sums(NamedTuple):
         return [array / _UNIT for array in self.arrays]
 
 
-def levels_in(pixels: np.ndarray) -> Levels:
-    """The levels of a picture's samples: all of 8 or 16 bits."""
-    return levels_of(8 * pixels.dtype.itemsize)
+class Sample(NamedTuple):
+    """A window of a picture: its number, which chooses the steps with which it is coded; its
+    pixels, (h, w) or (h, w, 3), uint8 or uint16; the levels that its whole picture uses."""
 
+    number: int
+    pixels: np.ndarray
+    levels: Levels
 
-def _step(pixels: np.ndarray, step: float) -> float:
-    """The step, given for RGB pictures of 8 bits, that is as coarse for these pixels."""
-    grey = GREY_SCALE if pixels.ndim == 2 else 1
-    return step / grey * levels_in(pixels).scale
+    @property
+    def grey(self) -> float:
+        """By how much grey pictures are coded with finer steps."""
+        return GREY_SCALE if self.pixels.ndim == 2 else 1
+
+    def step(self, step: float) -> float:
+        """The step, given for RGB pictures of 8 bits, that is as coarse for this sample."""
+        return step / self.grey * self.levels.scale
 
 
 # --- classes ---------------------------------------------------------------------------------
@@ -101,23 +108,23 @@ def no_class_sums(basis: bases.Basis) -> Sums:
     return Sums(tuple(np.zeros(shape, np.int64) for shape in shapes))
 
 
-def class_sums(basis: bases.Basis, number: int, pixels: np.ndarray, seed: int) -> Sums:
-    """What the small blocks of sample `number` say of the classes that they join: weighted
-    covariances (classes, 63, 63), magnitudes (classes, 63), blocks and weighted energies
-    (classes, 2); and the cost of all (1), in squared steps.
+def class_sums(basis: bases.Basis, sample: Sample, seed: int) -> Sums:
+    """What the small blocks of a sample say of the classes that they join: weighted covariances
+    (classes, 63, 63), magnitudes (classes, 63), blocks and weighted energies (classes, 2); and the
+    cost of all (1), in squared steps.
 
     Busy blocks are weighted down as in `training`. Blocks are quantised with steps that `seed`
     draws.
     """
     sums = no_class_sums(basis)
     covariances, magnitudes, usage, cost = sums.arrays
-    x = training.small_blocks([pixels]) * np.float32(1 / levels_in(pixels).scale)
+    x = training.small_blocks([sample.pixels]) * np.float32(1 / sample.levels.scale)
     x = x[(np.abs(x) > 6).any(1)]
     if not len(x):
         return sums
     steps = np.array(training.CLASS_STEPS)
-    drawn = np.random.default_rng([seed, number]).integers(0, len(steps), len(x))
-    steps = steps[drawn] / (GREY_SCALE if pixels.ndim == 2 else 1)
+    drawn = np.random.default_rng([seed, sample.number]).integers(0, len(steps), len(x))
+    steps = steps[drawn] / sample.grey
     rows = _rows(basis)
     costs = classes.class_costs(x, steps, rows, basis.levels, basis.prices)
     own = costs.argmin(1)
@@ -169,19 +176,27 @@ def _weight_sums(equations, means: training.Means) -> Sums:
     return Sums(tuple(map(_exact, (*equations[:6], means.total, means.number))))
 
 
-def weight_sums(basis: bases.Basis, number: int, pixels: np.ndarray) -> Sums:
-    """The normal equations of the coder's predictors and the magnitudes of zones, from coding
-    sample `number` with the basis as it is."""
+def weight_sums(basis: bases.Basis, sample: Sample) -> Sums:
+    """The normal equations of the coder's predictors and the magnitudes of zones, from coding a
+    sample with the basis as it is."""
     equations, means = new_equations(basis.classes), training.Means(basis.classes)
     for passes in training.PLANS:
-        field, _ = _code(basis, number, pixels, passes, basis.state.copy(), equations)
+        field, _ = _code(basis, sample, passes, basis.state.copy(), equations)
     means.add(field, basis)
     return _weight_sums(equations, means)
 
 
-def _code(basis, number, pixels, passes, state, equations=None):
-    step = _step(pixels, training.STEPS[number % len(training.STEPS)])
-    return training.code(pixels, step, basis, passes=passes, state=state, equations=equations)
+def _code(basis, sample: Sample, passes, state, equations=None):
+    step = sample.step(training.STEPS[sample.number % len(training.STEPS)])
+    return training.code(
+        sample.pixels,
+        step,
+        basis,
+        levels=sample.levels,
+        passes=passes,
+        state=state,
+        equations=equations,
+    )
 
 
 def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
@@ -219,12 +234,12 @@ def update_weights(basis: bases.Basis, sums: Sums) -> bases.Basis:
 
 
 def continue_state(basis: bases.Basis, samples) -> bases.Basis:
-    """`basis` with the coder's state after `samples`, pairs of number and pixels, in the given
-    order. The one step that is no sum: what is learned depends on what was learned before."""
+    """`basis` with the coder's state after `samples`, in the given order. The one step that is no
+    sum: what is learned depends on what was learned before."""
     state = basis.state.copy()
-    for number, pixels in samples:
+    for sample in samples:
         for passes in training.PLANS:
-            _code(basis, number, pixels, passes, state)
+            _code(basis, sample, passes, state)
     training.cut_counts(state)
     return dataclasses.replace(basis, state=state)
 
@@ -241,10 +256,11 @@ def _filter_sums(equations) -> Sums:
     return Sums(tuple(_exact(array) for kind in equations for array in kind))
 
 
-def filter_sums(basis: bases.Basis, number: int, pixels: np.ndarray) -> Sums:
-    """The normal equations of the restoration filter, from coding sample `number`."""
+def filter_sums(basis: bases.Basis, sample: Sample) -> Sums:
+    """The normal equations of the restoration filter, from coding a sample."""
     equations = restore.no_equations()
-    training.gather_filter(equations, pixels, _step(pixels, training.filter_step(number)), basis)
+    step = sample.step(training.filter_step(sample.number))
+    training.gather_filter(equations, sample.pixels, step, basis, sample.levels)
     return _filter_sums(equations)
 
 
@@ -274,12 +290,16 @@ def together(judged) -> Judged:
     return Judged(*(sum(column) for column in zip(*judged, strict=True)))
 
 
-def judge(basis: bases.Basis, pixels: np.ndarray) -> Judged:
+def judge(basis: bases.Basis, sample: Sample) -> Judged:
     """Code and decode a sample at JUDGED_STEPS."""
-    levels = levels_in(pixels)
+    _, pixels, levels = sample
+    # Hot pixels, which lie outside of the levels, are not clipped.
+    limits = Levels(min(levels.low, int(pixels.min())), max(levels.high, int(pixels.max())))
     nbytes, errors = np.zeros((2, len(JUDGED_STEPS)))
-    for i, step in enumerate(_step(pixels, s) for s in JUDGED_STEPS):
-        tile = codec.code_tile(pixels, step, basis, levels=levels, passes=max(training.PLANS))
+    for i, step in enumerate(map(sample.step, JUDGED_STEPS)):
+        tile = codec.code_tile(
+            pixels, step, basis, levels=levels, limits=limits, passes=max(training.PLANS)
+        )
         nbytes[i] = tile.nbytes
         errors[i] = tile.sse / levels.scale**2
     return Judged(nbytes, errors, pixels.size)

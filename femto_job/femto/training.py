@@ -31,7 +31,7 @@ from .blocks import (
 from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field
 from .equations import new_equations
 from .jit import njit
-from .samples import levels_of
+from .samples import Levels, levels_of
 
 STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
 """Quantiser steps at which the training pictures are coded, in turn. Their number has no divisor in
@@ -262,6 +262,7 @@ def code(
     step: float,
     basis,
     *,
+    levels: Levels | None = None,
     passes: int = 4,
     state=None,
     size: int = -1,
@@ -269,10 +270,11 @@ def code(
     spent=None,
     equations=None,
 ):
-    """Code a training picture as one tile; returns (field, bytes)."""
+    """Code a training picture as one tile; returns (field, bytes). It uses `levels`, all of its
+    type if None."""
     planes = 1 if picture.ndim == 2 else 3
     field = Field(Layout(*picture.shape[:2], planes), passes)
-    levels = levels_of(8 * picture.dtype.itemsize)
+    levels = levels_of(8 * picture.dtype.itemsize) if levels is None else levels
     scores = partition.analyse(picture, step, levels, basis, field, size=size, counts=counts)
     state = basis.state.copy() if state is None else state
     block_string, layers = kstrings.code_field(scores, step, basis, field, state, spent, equations)
@@ -339,12 +341,13 @@ def filter_step(number: int) -> float:
     return 4.5 * (95 / 4.5) ** (number * 0.6180339887 % 1)
 
 
-def gather_filter(equations, picture: np.ndarray, step: float, basis) -> None:
-    """Add a picture, coded with `step`, to the equations of the restoration filter."""
-    field, _ = code(picture, step, basis, passes=max(PLANS))
+def gather_filter(equations, picture: np.ndarray, step: float, basis, levels: Levels) -> None:
+    """Add a picture that uses `levels`, coded with `step`, to the equations of the restoration
+    filter."""
+    field, _ = code(picture, step, basis, levels=levels, passes=max(PLANS))
     planes = inverse(kstrings.dequantise(field, step, basis), field.sizes, field.layout)
     step = kstrings.step_of(field, step)
-    middle = np.float32(levels_of(8 * picture.dtype.itemsize).middle)
+    middle = np.float32(levels.middle)
     pixels = picture.reshape(*picture.shape[:2], -1).astype(np.float32) - middle
     if len(planes) == 3:
         pixels = pixels @ colour_matrices(field.colour)[0].T
@@ -357,7 +360,7 @@ def train_restoration(work, basis) -> None:
     """Fit the filter of `basis`, in place, to the errors left in the pictures of `work`."""
     equations = restore.no_equations()
     for i, (picture, _) in enumerate(work):
-        gather_filter(equations, picture, filter_step(i), basis)
+        gather_filter(equations, picture, filter_step(i), basis, levels_of(8))
     basis.restoration = restore.solve(equations, restore.no_weights())
 
 

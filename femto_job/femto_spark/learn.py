@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from femto import LaffError, __version__, adaptation, bases
+from femto import LaffError, __version__, adaptation, bases, codec
+from femto.adaptation import Sample
+from femto.samples import Counts, Levels
 
 from . import plan, session
 from .plan import Source, printable
@@ -71,16 +73,7 @@ class Wanted:
     held_out: bool
     seed: int
     gray: bool
-    taken: tuple | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A window of a picture."""
-
-    number: int
-    held_out: bool
-    pixels: np.ndarray
+    taken: tuple[Sample, ...] | None = None
 
 
 @dataclass
@@ -145,9 +138,9 @@ def choose(drawn: list[Source], typical: int, options: Options) -> list[Wanted]:
     ]
 
 
-def take(wanted: Wanted, sandbox: Sandbox) -> tuple[np.ndarray, ...]:
+def take(wanted: Wanted, sandbox: Sandbox) -> tuple[Sample, ...]:
     """The windows of a picture, at random by the seed, at places where blocks of archives lie; of
-    a file of many pages, those of one page. Raises UnreadablePicture."""
+    a file of many pages, those of one page. Raises UnreadablePicture, LaffError."""
     pages = sandbox.probe(wanted.path, name=wanted.source.name)
     readable = [page for page in pages if page["error"] is None]
     if not readable:
@@ -168,10 +161,26 @@ def take(wanted: Wanted, sandbox: Sandbox) -> tuple[np.ndarray, ...]:
         for x in range(0, max(width - WINDOW // 2, 1), WINDOW)
     ]
     places.sort(key=lambda place: _draw(*key, *place))
+    levels = levels_of_page(opened)
+    windows = (opened[y : y + WINDOW, x : x + WINDOW] for y, x in places[: wanted.windows])
     return tuple(
-        np.ascontiguousarray(opened[y : y + WINDOW, x : x + WINDOW])
-        for y, x in places[: wanted.windows]
+        Sample(wanted.number + i, np.ascontiguousarray(pixels), levels)
+        for i, pixels in enumerate(windows)
     )
+
+
+def levels_of_page(opened) -> Levels:
+    """The levels that a page uses, as `femto.encode` finds them: where its file does not declare
+    them and samples have 16 bits, all of it is read."""
+    info, counts = opened.info, None
+    bits = info["bits"] if info["bits"] not in (8, 16) else None
+    declared = None if info["levels"] is None else Levels(*info["levels"])
+    if codec.needs_counts(opened.dtype, bits, declared):
+        for tile in codec.tile_grid(*opened.shape[:2]):
+            pixels = opened[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+            more = Counts.of(pixels)
+            counts = more if counts is None else counts + more
+    return codec.span_of(opened.dtype, bits, declared, counts)[1].levels
 
 
 # --- in executors ----------------------------------------------------------------------------
@@ -181,21 +190,17 @@ def sample(all_wanted: Iterator[Wanted]) -> Iterator[tuple[Wanted, list[Sample],
     """A partition of pictures: (picture, samples, reason), with a reason if there are no samples;
     the reason "unseen" means that this executor does not see the file."""
     for wanted in all_wanted:
-        windows, reason = wanted.taken, None
-        if windows is None:
+        samples, reason = wanted.taken, None
+        if samples is None:
             try:
                 if os.stat(wanted.path).st_size != wanted.source.nbytes:
                     raise FileNotFoundError
-                windows = take(wanted, _sandbox)
-            except UnreadablePicture as error:
+                samples = take(wanted, _sandbox)
+            except (UnreadablePicture, LaffError) as error:
                 reason = " ".join(str(error).split())
             except OSError:
                 reason = "unseen"
-        samples = [
-            Sample(wanted.number + i, wanted.held_out, pixels)
-            for i, pixels in enumerate(windows or ())
-        ]
-        yield replace(wanted, taken=None), samples, reason
+        yield replace(wanted, taken=None), list(samples or ()), reason
 
 
 def _facts(found: Iterator[tuple]) -> Iterator[tuple[Wanted, int, str | None]]:
@@ -204,11 +209,10 @@ def _facts(found: Iterator[tuple]) -> Iterator[tuple[Wanted, int, str | None]]:
 
 
 def _samples(found: Iterator[tuple], done, *, held_out: bool) -> Iterator[Sample]:
-    for _, samples, _ in found:
-        for one in samples:
-            if one.held_out == held_out:
-                yield one
-                done.add(one.pixels.shape[0] * one.pixels.shape[1])
+    for wanted, samples, _ in found:
+        for one in samples if wanted.held_out == held_out else ():
+            yield one
+            done.add(one.pixels.shape[0] * one.pixels.shape[1])
 
 
 def _sum(empty: Callable, one: Callable, shared, done, found: Iterator[tuple]) -> Iterator[bytes]:
@@ -216,7 +220,7 @@ def _sum(empty: Callable, one: Callable, shared, done, found: Iterator[tuple]) -
     basis = shared.value
     total = empty(basis)
     for taken in _samples(found, done, held_out=False):
-        total.add(one(basis, taken.number, taken.pixels))
+        total.add(one(basis, taken))
     yield total.pack()
 
 
@@ -227,13 +231,13 @@ def _add_packed(empty: Callable, shared, a: bytes, b: bytes) -> bytes:
 
 def _state(shared, done, last: int, found: Iterator[tuple]) -> Iterator[np.ndarray]:
     """The state after the samples of all partitions up to number `last`."""
-    samples = [s for _, some, _ in found for s in some if s.number <= last and not s.held_out]
+    samples = [s for w, some, _ in found if not w.held_out for s in some if s.number <= last]
     # Spark says nothing of the order in which partitions are joined.
     samples.sort(key=lambda s: s.number)
 
     def watched():
         for one in samples:
-            yield one.number, one.pixels
+            yield one
             done.add(one.pixels.shape[0] * one.pixels.shape[1])
 
     yield adaptation.continue_state(shared.value, watched()).state
@@ -242,7 +246,7 @@ def _state(shared, done, last: int, found: Iterator[tuple]) -> Iterator[np.ndarr
 def _judge(shared, done, found: Iterator[tuple]) -> Iterator[tuple]:
     """(number, what every basis of a list takes for it) of a partition's held-out samples."""
     for taken in _samples(found, done, held_out=True):
-        yield taken.number, [adaptation.judge(basis, taken.pixels) for basis in shared.value]
+        yield taken.number, [adaptation.judge(basis, taken) for basis in shared.value]
 
 
 # --- the driver ------------------------------------------------------------------------------
@@ -364,7 +368,7 @@ class Learning:
     def _take(self, wanted: Wanted) -> Wanted:
         try:
             return replace(wanted, taken=take(wanted, _sandbox))
-        except UnreadablePicture as error:
+        except (UnreadablePicture, LaffError) as error:
             self._leave_out(wanted.source.name, " ".join(str(error).split()))
         except OSError as error:
             self._leave_out(wanted.source.name, f"cannot be read: {error.strerror}")
@@ -392,7 +396,7 @@ class Learning:
 
     def _classes(self, found, prior: bases.Basis) -> bases.Basis:
         basis = prior
-        one = partial(_class_sums, seed=self.options.seed)
+        one = partial(adaptation.class_sums, seed=self.options.seed)
         for number in range(1, adaptation.ROUNDS + 1):
             sums = self._total(
                 found,
@@ -502,10 +506,6 @@ def _save(basis: bases.Basis, path: Path) -> str:
             f"{path}: cannot be written ({error.strerror}): make room, or allow this user to write "
             "there, then run the same command again"
         ) from None
-
-
-def _class_sums(basis, number, pixels, *, seed):
-    return adaptation.class_sums(basis, number, pixels, seed)
 
 
 def summary(options: Options, outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from job_tools import JOB, archives, assert_plain_error, command, command_here, picture, save
 
 pytest.importorskip("scipy")
@@ -161,9 +162,10 @@ def test_windows_are_drawn_from_all_of_a_large_picture(tmp_path):
         sandbox.close()
     assert len(windows) == 4
     whole = picture(700, 2100, 1, channels=1)
+    assert [sample.number for sample in windows] == [0, 1, 2, 3]
     places = set()
-    for window in windows:
-        assert window.size <= 512 * 512
+    for _, window, levels in windows:
+        assert window.size <= 512 * 512 and levels == (0, 255)
         (place,) = [
             (y, x)
             for y in range(0, 700, 512)
@@ -172,6 +174,25 @@ def test_windows_are_drawn_from_all_of_a_large_picture(tmp_path):
         ]
         places.add(place)
     assert len(places) == 4
+
+
+def test_levels_are_those_of_the_whole_picture(tmp_path):
+    """Of 12 bits in a file of 16, whatever the window has of them; and those that a file says."""
+    pixels = picture(600, 1100, 1, channels=1).astype(np.uint16) * 4
+    pixels[540:, :] = np.linspace(0, 4095, 1100)
+    tifffile.imwrite(tmp_path / "found.tif", pixels)
+    tifffile.imwrite(tmp_path / "said.tif", pixels, extratags=[(341, 3, 1, 16383)])
+    sandbox = learn.Sandbox()
+    try:
+        for name, expected in (("found.tif", (0, 4095)), ("said.tif", (0, 16383))):
+            source = learn.Source(name, (tmp_path / name).stat().st_size, 0)
+            (wanted,) = learn.choose(
+                [source], pixels.size, Options(tmp_path, tmp_path / "x.basis", megapixels=0.2)
+            )
+            (sample,) = learn.take(wanted, sandbox)
+            assert sample.levels == expected and sample.pixels.max() < 1100
+    finally:
+        sandbox.close()
 
 
 def test_a_budget_chooses_pictures_alike_everywhere():

@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from femto import adaptation, bases, training
-from femto.adaptation import Judged
+from femto.adaptation import Judged, Sample
+from femto.samples import Levels
 
 
 def weave(seed: int, *, colour: bool = False) -> np.ndarray:
@@ -19,32 +20,43 @@ def weave(seed: int, *, colour: bool = False) -> np.ndarray:
     return np.dstack([grey, grey[::-1], grey // 2]) if colour else grey
 
 
+def sample(number: int, pixels: np.ndarray, low: int = 0, high: int = 255) -> Sample:
+    """A sample whose levels, 0 to 255 of 8 bits, become `low` to `high`."""
+    if (low, high) != (0, 255):
+        pixels = np.rint(low + pixels * ((high - low) / 255)).astype(np.uint16)
+    return Sample(number, pixels, Levels(low, high))
+
+
 @pytest.fixture(scope="module")
 def prior():
     return bases.load_basis()
 
 
-@pytest.fixture(scope="module")
-def learned(prior):
-    """The basis after the classes, the weights, the state and the filter, from four samples."""
-    samples = [weave(seed) for seed in range(4)]
+def learn(prior, samples: list[Sample]) -> list:
+    """The basis after the classes, the weights, the state and the filter."""
     basis = prior
     for _ in range(2):
         sums = adaptation.no_class_sums(basis)
-        for number, pixels in enumerate(samples):
-            sums.add(adaptation.class_sums(basis, number, pixels, 1))
+        for one in samples:
+            sums.add(adaptation.class_sums(basis, one, 1))
         basis = adaptation.update_classes(prior, basis, sums)
     found = [basis]
     sums = adaptation.no_weight_sums(basis)
-    for number, pixels in enumerate(samples):
-        sums.add(adaptation.weight_sums(basis, number, pixels))
+    for one in samples:
+        sums.add(adaptation.weight_sums(basis, one))
     found.append(adaptation.update_weights(basis, sums))
-    found.append(adaptation.continue_state(found[-1], enumerate(samples)))
+    found.append(adaptation.continue_state(found[-1], samples))
     sums = adaptation.no_filter_sums(basis)
-    for number, pixels in enumerate(samples):
-        sums.add(adaptation.filter_sums(found[-1], number, pixels))
+    for one in samples:
+        sums.add(adaptation.filter_sums(found[-1], one))
     found.append(adaptation.update_filter(found[-1], sums))
     return found
+
+
+@pytest.fixture(scope="module")
+def learned(prior):
+    """What four samples teach."""
+    return learn(prior, [sample(seed, weave(seed)) for seed in range(4)])
 
 
 def equal(a, b) -> bool:
@@ -61,13 +73,13 @@ def equal(a, b) -> bool:
 @pytest.mark.parametrize(
     "empty, one",
     [
-        (adaptation.no_class_sums, lambda b, i, x: adaptation.class_sums(b, i, x, 1)),
+        (adaptation.no_class_sums, lambda b, x: adaptation.class_sums(b, x, 1)),
         (adaptation.no_weight_sums, adaptation.weight_sums),
         (adaptation.no_filter_sums, adaptation.filter_sums),
     ],
 )
 def test_sums_are_the_same_in_any_order_and_on_any_way(prior, empty, one):
-    parts = [one(prior, i, weave(i, colour=i == 2)) for i in range(3)]
+    parts = [one(prior, sample(i, weave(i, colour=i == 2))) for i in range(3)]
     forth = empty(prior)
     for part in parts:
         forth.add(part)
@@ -99,7 +111,7 @@ def test_the_basis_that_learning_began_with_is_left_as_it_is(prior, learned):
 
 
 def test_learning_makes_pictures_of_the_kind_smaller(prior, learned):
-    fresh = weave(99)
+    fresh = sample(0, weave(99))
     before = adaptation.judge(prior, fresh)
     gains = [adaptation.gain(before, adaptation.judge(basis, fresh)) for basis in learned]
     assert gains[0] > -0.005
@@ -110,7 +122,7 @@ def test_learning_makes_pictures_of_the_kind_smaller(prior, learned):
 
 def test_classes_learn_the_blocks_of_their_kind(prior, learned):
     def cost(basis) -> int:
-        return adaptation.class_sums(basis, 0, weave(99), 1).arrays[3][0]
+        return adaptation.class_sums(basis, sample(0, weave(99)), 1).arrays[3][0]
 
     assert cost(learned[0]) < 0.97 * cost(prior)
 
@@ -123,27 +135,51 @@ def test_a_learned_basis_is_a_basis_file(learned, tmp_path):
     assert (found.weights == learned[-1].weights).all()
 
 
-def test_sixteen_bits_say_the_same_as_eight(prior):
+# Full range; 12 bits; an offset.
+@pytest.mark.parametrize("levels", [(0, 65535), (0, 255 * 16), (8000, 8000 + 255 * 5)], ids=str)
+def test_sixteen_bits_say_the_same_as_eight(prior, levels):
     pixels = weave(5)
-    eight = adaptation.class_sums(prior, 0, pixels, 1).arrays
-    sixteen = adaptation.class_sums(prior, 0, pixels.astype(np.uint16) * 257, 1).arrays
-    for a, b in zip(eight, sixteen, strict=True):
+    eight, sixteen = sample(0, pixels), sample(0, pixels, *levels)
+    for a, b in zip(
+        adaptation.class_sums(prior, eight, 1).arrays,
+        adaptation.class_sums(prior, sixteen, 1).arrays,
+        strict=True,
+    ):
         assert np.allclose(a, b, rtol=1e-4, atol=100)
-    eight = adaptation.filter_sums(prior, 0, pixels).values()
-    sixteen = adaptation.filter_sums(prior, 0, pixels.astype(np.uint16) * 257).values()
-    assert np.allclose(eight[0].sum((1, 2)), sixteen[0].sum((1, 2)), rtol=0.05, atol=200)
-    assert np.allclose(eight[1].sum(0), sixteen[1].sum(0), rtol=0.1, atol=20)
-    eight = adaptation.judge(prior, pixels)
-    sixteen = adaptation.judge(prior, pixels.astype(np.uint16) * 257)
-    assert np.allclose(eight.nbytes, sixteen.nbytes, rtol=0.01)
-    assert np.allclose(eight.errors, sixteen.errors, rtol=0.1)
+    a, b = (adaptation.filter_sums(prior, s).values() for s in (eight, sixteen))
+    assert np.allclose(a[0].sum((1, 2)), b[0].sum((1, 2)), rtol=0.05, atol=200)
+    assert np.allclose(a[1].sum(0), b[1].sum(0), rtol=0.1, atol=20)
+    a, b = (adaptation.judge(prior, s) for s in (eight, sixteen))
+    assert np.allclose(a.nbytes, b.nbytes, rtol=0.01)
+    assert np.allclose(a.errors, b.errors, rtol=0.1)
+
+
+def test_twelve_bits_teach_what_eight_do(prior, learned):
+    deep = learn(prior, [sample(seed, weave(seed), 0, 4095) for seed in range(4)])
+    fresh = sample(0, weave(99))
+    before = adaptation.judge(prior, fresh)
+    for eight, twelve in zip(learned, deep, strict=True):
+        assert np.abs(2.0**-eight.prices - 2.0**-twelve.prices).max() < 0.01
+        alike = np.abs((eight.components / 32767 * (twelve.components / 32767)).sum(2))
+        assert np.median(alike) > 0.999
+        a, b = (adaptation.gain(before, adaptation.judge(x, fresh)) for x in (eight, twelve))
+        assert a == pytest.approx(b, abs=0.005)
+
+
+def test_hot_pixels_are_judged_as_they_are(prior):
+    calm = sample(0, weave(5), 0, 4095)
+    hot = calm._replace(pixels=calm.pixels.copy())
+    hot.pixels[80, 90] = 65535
+    a, b = (adaptation.judge(prior, s) for s in (calm, hot))
+    # Clipping alone would add (61440 / 16)², more than the whole error.
+    assert (b.errors < a.errors + 1e6).all()
 
 
 def test_a_flat_sample_is_no_obstacle(prior):
-    flat = np.full((64, 64), 200, np.uint8)
-    assert not any(a.any() for a in adaptation.class_sums(prior, 0, flat, 1).arrays)
-    adaptation.weight_sums(prior, 0, flat)
-    adaptation.filter_sums(prior, 0, flat)
+    flat = sample(0, np.full((64, 64), 200, np.uint8))
+    assert not any(a.any() for a in adaptation.class_sums(prior, flat, 1).arrays)
+    adaptation.weight_sums(prior, flat)
+    adaptation.filter_sums(prior, flat)
     assert adaptation.judge(prior, flat).samples == 64 * 64
 
 
