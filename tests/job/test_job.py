@@ -8,9 +8,10 @@ import os
 import numpy as np
 import pytest
 import tifffile
-from job_tools import JOB, archives, picture, save
+from job_tools import JOB, archives, picture, rows, save
 from PIL import Image
 
+import compress
 import femto
 from femto_spark import job, plan, records
 from femto_spark.job import Job, Options
@@ -105,6 +106,64 @@ def test_a_large_picture_is_shared_and_gives_the_same_bytes(run, target, reader,
     assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
     crop = Image.open(io.BytesIO(base64.b64decode(row["visual"]["decoded"])))
     assert crop.size == (plan_crop(), 24)
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_levels_of_a_shared_picture_are_found_over_all_its_tiles(run, reader):
+    """Of 12 bits in a file of 16: no tile alone has all its levels."""
+    deep = picture(24, 3 * 1024 + 100, 4, channels=1).astype(np.uint16) * 5 + 700
+    deep[:, :300], deep[:, 2900:] = deep[:, :300] - 700, deep[:, 2900:] + 2000
+    deep[3:9, 5:90], deep[3:9, -90:-5] = 0, 4095
+    save(run.input / "deep.png", deep)
+    outcome = run(cut_above=0.01, reader=reader)
+    (row,) = outcome.rows
+    assert row["status"] == "done", row["error"]
+    assert max(outcome.parts["levels of deep.png"]) > 1
+    data = archives(run.output)["deep.laff.gz"]
+    assert data == femto.encode(deep, source="deep.png")
+    assert femto.info(data)["levels"] == [0, 4095]
+    error = femto.decode(data).astype(float) - deep
+    assert row["psnr"] == pytest.approx(10 * np.log10(4095**2 / np.mean(error**2)))
+    assert row["warnings"] == [] and row["notes"] == []
+
+
+def test_strict_makes_failures_of_warnings(context, tmp_path, capsys):
+    """Those of pictures that were done before, too."""
+    labels = np.zeros((60, 70), np.uint8)
+    labels[10:40, 20:50] = 7
+    save(tmp_path / "in" / "labels.png", labels)
+    save(tmp_path / "in" / "photo.png", picture(60, 70, 1))
+
+    def compress_py(*more) -> int:
+        words = ["--input", tmp_path / "in", "--output", tmp_path / "out", *more]
+        return compress.run(compress.parse_options(list(map(str, words))), lambda: context)
+
+    assert compress_py() == 0
+    assert "warning: labels.png: flat areas with hard edges" in capsys.readouterr().out
+    assert compress_py("--strict") == 1
+    assert "0 compressed, 2 unchanged, 0 failed" in capsys.readouterr().out
+    assert compress_py("--strict", "--quiet", "--overwrite") == 1
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("\n") == 1 and "labels.png: warning: " in said.err
+    table = rows(tmp_path / "out")
+    assert "PNG" in table["labels.png"]["warnings"] and not table["photo.png"]["warnings"]
+    (tmp_path / "in" / "labels.png").unlink()
+    assert compress_py("--strict") == 0
+
+
+@pytest.mark.parametrize("cut_above", [100, 0.01])
+def test_a_target_that_cannot_be_met_is_a_column_and_a_line(context, tmp_path, cut_above, capsys):
+    save(tmp_path / "in" / "wide.png", picture(24, 1100, 4))
+    words = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--cut-above", cut_above]
+    for ratio, met, more in ((20000, "no", []), (20, "yes", []), (20000, "no", ["--strict"])):
+        options = compress.parse_options([*map(str, words), "--ratio", str(ratio), *more])
+        assert compress.run(options, lambda: context) == (1 if more else 0)
+        said = capsys.readouterr().out
+        assert ("1 missed the target" in said) == (met == "no")
+        assert ("wide.png: the target cannot be met: ratio " in said) == (met == "no")
+        row = rows(tmp_path / "out")["wide.png"]
+        assert (row["status"], row["target_met"]) == ("done", met)
+        assert ("instead of 20000" in row["warnings"]) == (met == "no")
 
 
 def plan_crop() -> int:
