@@ -535,7 +535,7 @@ def _archive(top, nbytes: int, name: str) -> Archive:
         )
     try:
         return _checked(top, nbytes, name)
-    except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, LaffError):
             raise
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

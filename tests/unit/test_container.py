@@ -3,14 +3,19 @@
 import contextlib
 import gzip
 import json
+import math
 import random
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import femto
+from femto import container, pictures
 
+GOLDEN = Path(__file__).resolve().parents[1] / "conformance" / "golden"
 IMAGE = np.add.outer(np.arange(70), np.arange(90)).astype(np.uint8)
 
 
@@ -73,15 +78,112 @@ def test_a_flipped_byte_is_noticed_or_harmless(archive):
             assert (decoded == expected).all(), f"byte {at}"
 
 
-def test_random_damage_never_escapes(archive):
+ABOUT = {"exif": b"II*\0" + bytes(40), "text": [["Title", "x"]], "resolution": [3, 3, "inch"]}
+KINDS = {
+    "8 bits": {},
+    "metadata": {"metadata": ABOUT},
+    "golden v2-12-bits": None,
+    "golden v2-levels": None,
+    "golden v2-hot-pixel": None,
+    "int16": {"image": IMAGE.astype(np.int16) * 9 - 400},
+    "float32": {"image": (IMAGE / 99).astype(np.float32), "metadata": ABOUT},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> bytes:
+    """An archive that says more than its size: levels, limits, a mapping, metadata."""
+    if KINDS[request.param] is None:
+        return (GOLDEN / f"{request.param.split()[1]}.laff.gz").read_bytes()
+    return femto.encode(**{"image": IMAGE, "quality": 70} | KINDS[request.param])
+
+
+def test_random_damage_never_escapes(kind):
     rng = random.Random(3)
-    text = gzip.decompress(archive)
+    text = gzip.decompress(kind)
     for _ in range(300):
         broken = bytearray(text)
+        # Half of it where the header is, which is the least of an archive.
+        reach = rng.choice([600, len(broken)])
         for _ in range(rng.randint(1, 8)):
-            broken[rng.randrange(len(broken))] = rng.randrange(256)
+            broken[rng.randrange(min(reach, len(broken)))] = rng.randrange(256)
         with contextlib.suppress(femto.LaffError):
             femto.decode(bytes(broken))
+
+
+ODD = [
+    None, True, -1, 0, 1, 2, 254, 255, 4095, 65534, 65535, 65536, 1 << 40, 10**400, 0.5, 1e-300,
+    -1e299, 1e299, 1e308, math.inf, math.nan, "", "int8", "uint64", "float16", "float64", [], {},
+]  # fmt: skip
+
+
+def changed_within(value, rng: random.Random):
+    """A JSON value in which one part is another."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice(sorted(value))
+        return value | {key: changed_within(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        at = rng.randrange(len(value))
+        return [changed_within(v, rng) if i == at else v for i, v in enumerate(value)]
+    if isinstance(value, str) and len(value) > 9 and rng.random() < 0.8:
+        at = rng.randrange(len(value))
+        return value[:at] + rng.choice("Aa9+/=") + value[at + rng.randrange(2) :]
+    return rng.choice(ODD)
+
+
+def sealed(top: dict) -> bytes:
+    """The archive with checksums that are right, as somebody makes it who means harm."""
+    head = {k: v for k, v in top.items() if k not in ("crc", "blocks", "strings")}
+    crc, old = container._crc(json.loads(json.dumps(head))), top["crc"]
+
+    def again(text, layer, tile):
+        return container._seal(container._unseal(text, old, layer, tile), crc, layer, tile)
+
+    blocks = [again(s, -1, t) for t, s in enumerate(top["blocks"])]
+    strings = [
+        [again(s, k, t) for t, s in enumerate(layer)] for k, layer in enumerate(top["strings"])
+    ]
+    return json.dumps(head | {"crc": crc, "blocks": blocks, "strings": strings}).encode()
+
+
+def test_harm_that_is_sealed_never_escapes(kind, tmp_path):
+    """Nothing but LaffError, in no more memory than its few pixels take."""
+    rng, whole = random.Random(5), json.loads(gzip.decompress(kind))
+    about = {"levels": [0, 255], "limits": [0, 255]} | whole["image"]
+    femto.decode(kind)  # what is compiled and kept is no part of it
+    tracemalloc.start()
+    read = 0
+    for number in range(200):
+        part = rng.choice([p for p in ("levels", "limits", "mapping", "metadata", "step", "bits")
+                           if p in whole or p in about])  # fmt: skip
+        if part in whole:
+            top = whole | {part: changed_within(whole[part], rng)}
+        else:
+            top = whole | {"image": whole["image"] | {part: changed_within(about[part], rng)}}
+        try:
+            data = sealed(top)
+        except ValueError:  # no JSON
+            continue
+        with contextlib.suppress(femto.LaffError):
+            decoded = femto.decode(data)
+            read += 1
+            assert decoded.shape[:2] == (whole["image"]["height"], whole["image"]["width"])
+            assert json.dumps(femto.info(data)["mapping"])
+            path = tmp_path / f"{number}.tif"
+            with contextlib.suppress(femto.LaffError):
+                pictures.write_picture(path, decoded, **written_as(femto.parse(data).header))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read > 5
+    assert peak < 1 << 26
+
+
+def written_as(header) -> dict:
+    return {
+        "width": header.width, "height": header.height, "mode": header.mode, "bits": header.bits,
+        "levels": header.levels, "metadata": header.metadata,
+        "dtype": header.mapping and header.mapping["type"],
+    }  # fmt: skip
 
 
 def test_unknown_versions_are_refused(top):
@@ -173,21 +275,7 @@ def test_a_bomb_is_not_unpacked():
 def test_an_archive_of_another_basis_names_it(top):
     other = json.loads(json.dumps(top))
     other["basis"] = {"name": "teeth", "sha256": "ab" * 8}
-    import femto.container as container
-
-    head = {k: v for k, v in other.items() if k not in ("crc", "blocks", "strings")}
-    crc = container._crc(head)
-    other["crc"] = crc
-    old = top["crc"]
-    other["blocks"] = [
-        container._seal(container._unseal(s, old, -1, t), crc, -1, t)
-        for t, s in enumerate(top["blocks"])
-    ]
-    other["strings"] = [
-        [container._seal(container._unseal(s, old, k, t), crc, k, t) for t, s in enumerate(layer)]
-        for k, layer in enumerate(top["strings"])
-    ]
-    refused(json.dumps(other).encode(), "teeth", "abababab")
+    refused(sealed(other), "teeth", "abababab")
 
 
 def test_white_space_and_key_order_do_not_matter(top):
