@@ -75,8 +75,13 @@ class Look:
         all_steps, span = int(self.steps.sum()), self.high - self.low
         if not all_steps or all_steps > (1 - FLAT) * self.pairs:
             return False
+        # Levels may lie apart: a picture of 8 levels is one, whatever it was multiplied by.
+        edges = 2.0 ** (np.arange(BINS) / 4)
+        gap = edges[np.flatnonzero(self.steps)[0]]
+        two = span < 1.5 * gap
         # A photograph of very few levels has steps of one, a mask of two values has no others.
-        least = max(span / 5, 1) if span > 1 else 0
-        hard = int(self.steps[2.0 ** (np.arange(BINS) / 4) > least].sum())
-        clean = span >= FEW or self.clean >= CLEAN * all_steps
+        least = 0 if two else max(span / 5, gap)
+        hard = int(self.steps[edges > least].sum())
+        few = span < FEW or (span < FEW * gap and not two)
+        clean = not few or self.clean >= CLEAN * all_steps
         return clean and hard >= HARD * all_steps

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from femto import pictures
+from femto import codec, pictures
 from femto_spark.look import Look
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,26 @@ def screenshot() -> np.ndarray:
     return np.asarray(image)
 
 
+def antialiased(colour: bool) -> np.ndarray:
+    """Line art and text drawn four times as large, and made smaller: grey edges."""
+    image = Image.new("RGB", (1600, 1200), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    for ends in np.random.default_rng(6).integers(0, 1600, (30, 4)).tolist():
+        draw.line(ends, fill=(200, 30, 30) if colour else (0, 0, 0), width=8)
+    font = ImageFont.load_default(48)
+    for row in range(12):
+        draw.text((40, 90 * row), "All that is written here is text", fill=(0, 0, 90), font=font)
+    small = image.resize((400, 300), Image.Resampling.BOX)
+    return np.asarray(small if colour else small.convert("L"))
+
+
 DRAWN = {
+    **{f"{count} labels": lambda n=count: regions(n).astype(np.uint8) for count in (2, 5, 12, 40)},
+    "labels up to 5000": lambda: np.sort(
+        np.random.default_rng(7).choice(5001, 120, replace=False)
+    ).astype(np.uint16)[regions(120)],
+    "anti-aliased line art": lambda: antialiased(False),
+    "anti-aliased text in colour": lambda: antialiased(True),
     "labels": lambda: regions(30).astype(np.uint8),
     "labels of 16 bits": lambda: regions(300).astype(np.uint16),
     "instances": lambda: ndimage.label(blobs())[0].astype(np.uint16),
@@ -77,6 +96,28 @@ def test_photographs_are_not_however_few_levels_they_have(path, bits):
         pixels = np.asarray(reader[: min(height, 1024), : min(width, 1024)])
     for shown in (pixels, pixels if pixels.ndim == 2 else pixels[..., 1]):
         assert not Look.of(shown >> (8 * shown.itemsize - bits)).drawn
+
+
+def test_no_photograph_or_x_ray_is_drawn(femto_data):
+    """Of those that are not in the repository, all but the many to learn from, of which some."""
+    paths = [p for folder in ("kodak", "large", "xray") for p in (femto_data / folder).rglob("*")]
+    paths += sorted((femto_data / "train").rglob("*"))[::5]
+    seen = 0
+    for path in paths:
+        if path.suffix not in (".png", ".jpg", ".jpeg", ".tif"):
+            continue
+        with pictures.open_page(path) as reader:
+            pixels = reader[:, :]
+        seen += 1
+        for bits in (8, 5, 4, 3):
+            shown = pixels >> (8 * pixels.itemsize - bits)
+            # What samples are multiplied by, and the type that holds them, make no difference.
+            for kept in (shown, shown.astype(np.uint16) * 16):
+                look = Look.nothing()
+                for tile in codec.tile_grid(*kept.shape[:2]):
+                    look += Look.of(kept[tile.y : tile.y + 1024, tile.x : tile.x + 1024])
+                assert not look.drawn, f"{path} of {bits} bits in {kept.dtype}"
+    assert seen > 100
 
 
 def test_counted_light_is_not():
