@@ -193,6 +193,45 @@ def test_texts_come_back(suffix, tmp_path):
                              ("Title: A view", "Größe " * 50, "Author: Łukasz")]  # fmt: skip
 
 
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(COLOUR).save(file, "PNG")
+    more = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return file.getvalue()[:33] + more + file.getvalue()[33:]
+
+
+def png_chunks(path) -> dict[bytes, bytes]:
+    data, at, found = path.read_bytes(), 8, {}
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        found[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return found
+
+
+def test_what_a_png_says_of_its_colours_and_time_comes_back(tmp_path):
+    wide = struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
+    chunks = {b"gAMA": struct.pack(">I", 100000), b"cHRM": wide, b"cICP": b"\x09\x10\x00\x01",
+              b"tIME": struct.pack(">HBBBBB", 2021, 2, 3, 4, 5, 6)}  # fmt: skip
+    found, notes, path = through(png_with(*chunks.items()), ".png", tmp_path)
+    assert not notes
+    assert {k: v for k, v in png_chunks(path).items() if k in chunks} == chunks
+    shown = about.describe(found)
+    assert (shown["PNG gAMA"], shown["PNG tIME"]) == ("1", "2021-02-03 04:05:06")
+    assert about.unheld(found, "jpg") == about.unheld(found, "tif") == ["png"]
+    assert not about.unheld(found, "png")
+
+
+def test_a_png_that_says_srgb_says_nothing_more():
+    plain = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    chunks = ((b"gAMA", struct.pack(">I", 45455)), (b"cHRM", plain), (b"sRGB", b"\0"))
+    with open_page(png_with(*chunks)) as reader:
+        assert reader.metadata is None
+
+
 def tiff(pixels=GREY, **options) -> bytes:
     file = io.BytesIO()
     options = {"metadata": None} | options

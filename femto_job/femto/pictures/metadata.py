@@ -10,6 +10,8 @@ Metadata are a dict, of which a picture has what its file had:
     resolution    [across, down, unit]: numbers or [numerator, denominator]; unit "inch", "cm" or
                   "none" (only their ratio matters)
     text          [[keyword, text], …]: PNG's texts, comments of JPEG and GIF
+    png           [[chunk, its data in hexadecimal], …]: of a PNG, what its samples mean as colours
+                  (gAMA, cHRM, sRGB, cICP, mDCV, cLLI) where that is not plain sRGB, and tIME
     dicom         bytes: a DICOM file without its pixels
 
 Pixels in an archive are upright: so the orientation here is always 1, and sizes and resolution
@@ -54,6 +56,14 @@ _OF_ONE_PAGE = frozenset((285, 286, 287, 297))
 """Tags that pages do not take over from the first: name, position, number."""
 _GEOREFERENCE = frozenset((33550, 33922, 34264))
 _LAYERS = 37724
+_PNG_CHUNKS = {"gAMA": 4, "cHRM": 32, "sRGB": 1, "cICP": 4, "mDCV": 24, "cLLI": 8, "tIME": 7}
+"""Chunks of PNG that are kept, and their lengths."""
+_PNG_SRGB = (
+    ("gAMA", "0000b18f"),
+    ("cHRM", "00007a26000080840000fa00000080e8000075300000ea6000003a9800001770"),
+    *(("sRGB", f"0{intent}") for intent in range(4)),
+)
+"""Those that say what viewers of PNG assume anyway."""
 _CAMERA = frozenset((270, 271, 272, 305, 306, 315, 316, 33432, EXIF, GPS))
 """Of a camera RAW file's first directory, what its developed picture keeps."""
 _IIM = {5: "Title", 25: "Keywords", 40: "Instructions", 55: "DateCreated", 80: "By-line",
@@ -179,6 +189,11 @@ class Found:
         texts = self.values.setdefault("text", [])
         if pair not in texts:
             texts.append(pair)
+
+    def png(self, chunk: str, data: bytes) -> None:
+        """A chunk of a PNG."""
+        if len(data) == _PNG_CHUNKS[chunk] and (chunk, data.hex()) not in _PNG_SRGB:
+            self.values.setdefault("png", []).append([chunk, data.hex()])
 
     def dicom(self, data: bytes) -> None:
         """A DICOM file without pixels."""
@@ -415,11 +430,18 @@ def _from_jpeg(file, found: Found) -> None:
 
 
 def _from_png(file, found: Found) -> None:
+    seen: set[str] = set()
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             break
+        name = kind.decode("latin-1")
+        if length == _PNG_CHUNKS.get(name) and name not in seen:
+            seen.add(name)
+            found.png(name, file.read(length))
+            file.seek(4, 1)
+            continue
         if kind not in (b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt") or length > MAX_BYTES:
             if kind in (b"tEXt", b"zTXt", b"iTXt"):
                 found.note(f"text of {length} bytes not kept")
@@ -571,7 +593,7 @@ def for_tiff(metadata: dict) -> tuple[str, dict[int, list[Tag]], list[str]]:
             value = metadata[key]
             data = value.encode() if isinstance(value, str) else value
             tags[code] = Tag(code, 7 if code == _IPTC else 1, data)
-    lost += [key for key in ("xmp_extended", "dicom") if key in metadata]
+    lost += [key for key in ("xmp_extended", "png", "dicom") if key in metadata]
     return order, directories | {0: list(tags.values())}, lost
 
 
@@ -627,6 +649,9 @@ def _one_plane(description: bytes) -> bytes:
 def for_png(metadata: dict) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     """Chunks of a PNG with these metadata, and what it cannot hold."""
     chunks, lost = [], []
+    for kind, digits in metadata.get("png", []):
+        if kind in _PNG_CHUNKS and len(digits) == 2 * _PNG_CHUNKS[kind]:
+            chunks.append((kind.encode(), bytes.fromhex(digits)))
     if "resolution" in metadata:
         *values, unit = metadata["resolution"]
         scale = {"none": 1, "inch": 1 / 0.0254, "cm": 100}[unit]
@@ -717,7 +742,7 @@ def for_jpeg(metadata: dict) -> tuple[bytes, tuple[int, int, int] | None, list[s
             x, y = 1000 * x / max(x, y), 1000 * y / max(x, y)
         x, y = (min(max(round(v), 1), 65535) for v in (x, y))
         density = ({"none": 0, "inch": 1, "cm": 2}[unit], x, y)
-    lost += [key for key in ("dicom",) if key in metadata]
+    lost += [key for key in ("png", "dicom") if key in metadata]
     return segments, density, lost
 
 
@@ -820,6 +845,20 @@ def _tell_text(value: list) -> dict[str, str]:
     return told
 
 
+def _tell_png(value: list) -> dict[str, str]:
+    told = {}
+    for kind, digits in value:
+        data = bytes.fromhex(digits)
+        told[f"PNG {kind}"] = digits
+        if kind == "gAMA":
+            told["PNG gAMA"] = f"{int.from_bytes(data, 'big') / 100000:g}"
+        elif kind == "tIME":
+            told["PNG tIME"] = "{}-{:02}-{:02} {:02}:{:02}:{:02}".format(
+                *struct.unpack(">HBBBBB", data)
+            )
+    return told
+
+
 def _tell_dicom(data: bytes) -> dict[str, str]:
     told = {"dicom": f"{len(data):,} bytes"}
     with contextlib.suppress(ImportError):
@@ -837,5 +876,6 @@ _TELLERS = {
     "photoshop": lambda value: {"photoshop": f"{len(value):,} bytes"},
     "resolution": _tell_resolution,
     "text": _tell_text,
+    "png": _tell_png,
     "dicom": _tell_dicom,
 }
