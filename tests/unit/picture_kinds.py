@@ -203,12 +203,38 @@ def jpeg_strip(cut) -> Callable[[], bytes]:
     return make
 
 
+def heic() -> bytes:
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(RGB)).save(file, quality=95, chroma=444)
+    return file.getvalue()
+
+
+def dicom() -> bytes:
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, generate_uid()
+    made.Rows, made.Columns = GREY.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 0
+    made.WindowCenter, made.WindowWidth = 100, 50
+    made.PixelData = (GREY.astype(np.uint16) * 16).tobytes()
+    file = io.BytesIO()
+    made.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
 def changed(make, change) -> Callable[[], bytes]:
     return lambda: change(make())
 
 
 ONE_STRIP = {"photometric": "rgb", "rowsperstrip": 1000, "byteorder": "<"}
-TIFF, PNG, OTHER = "TIFF", "PNG", "JPEG, WebP, BMP"
+TIFF, PNG, OTHER = "TIFF", "PNG", "others"
 STACKS, NUMBERS, BAND_SETS, REFUSED = "stacks", "numbers", "bands", "refused"
 
 
@@ -385,6 +411,20 @@ def _kinds() -> list[Kind]:
                planes=[RGB], tolerance=40, notes="2 further frames not archived")
           for kind, suffix, options in (("WebP", ".webp", {"lossless": True}),
                                         ("MPO", ".jpg", {"quality": 95}), ("PNG", ".png", {}))],
+        Kind(OTHER, "GIF of several frames", "the first; a note", suffix=".gif", planes=[GREY],
+             make=saved(Image.fromarray(GREY), "GIF", save_all=True,
+                        append_images=[Image.fromarray(GREY[::-1])]),
+             notes="1 further frame not archived"),
+        Kind(OTHER, "AVIF", "8 bits", suffix=".avif", planes=[RGB], tolerance=60,
+             make=saved(Image.fromarray(RGB), "AVIF", quality=95, subsampling="4:4:4")),
+        Kind(OTHER, "HEIC", "its primary picture", suffix=".heic", planes=[RGB], tolerance=60,
+             make=heic),
+        Kind(OTHER, "JPEG XL, lossless", "read", suffix=".jxl", planes=[RGB],
+             make=lambda: imagecodecs.jpegxl_encode(RGB, lossless=True)),
+        Kind(OTHER, "JPEG 2000", "read", suffix=".jp2", planes=[RGB],
+             make=saved(Image.fromarray(RGB), "JPEG2000")),
+        Kind(OTHER, "DICOM of 12 bits", "12 bits; its window is not applied, its rescale kept",
+             suffix=".dcm", planes=[GREY.astype(np.uint16) * 16], make=dicom),
         Kind(NUMBERS, "signed 8 bits", "offset by 128, the mapping kept",
              tiff((COUNTS - 128).astype(np.int8)), planes=[GREY], mapping=True),
         Kind(NUMBERS, "signed 16 bits", "offset by 32768, the mapping kept", mapping=True,
