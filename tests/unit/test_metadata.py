@@ -475,3 +475,27 @@ def test_metadata_of_strangers_are_limited():
 def packed(data: bytes) -> str:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     return container.base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
+
+
+@pytest.mark.parametrize("format", ["png", "tif", "jpg"])
+def test_metadata_of_a_wrong_shape_are_left_out_and_named(tmp_path, format):
+    given = {
+        "resolution": 5,
+        "text": [1],
+        "png": 5,
+        "exif": "no bytes",
+        "xmp": 7,
+        "xmp_extended": 1,
+        "iptc": [2],
+        "photoshop": {},
+        "tiff": "no tags",
+        "dicom": None,
+        "anything": {"else": [1]},
+    }
+    path = tmp_path / f"picture.{format}"
+    pixels = np.full((8, 8), 90, np.uint8)
+    write_picture(path, pixels, width=8, height=8, mode="L", bits=8, metadata=given)
+    with Image.open(path) as image:
+        assert image.size == (8, 8)
+    assert {"resolution", "text"} <= set(about.unheld(given, format))
+    assert about.describe(given).keys() >= given.keys() - {"xmp"}

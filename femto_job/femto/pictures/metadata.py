@@ -20,6 +20,7 @@ they are left out, and a note says so.
 """
 
 import contextlib
+import functools
 import json
 import re
 import struct
@@ -563,6 +564,42 @@ def take_info(info: dict, found: Found) -> None:
 # Out --------------------------------------------------------------------------------------------
 
 
+_TYPES = {
+    "exif": bytes,
+    "xmp": (str, bytes),
+    "xmp_extended": bytes,
+    "iptc": bytes,
+    "photoshop": bytes,
+    "resolution": (list, tuple),
+    "text": (list, tuple),
+    "png": (list, tuple),
+    "dicom": bytes,
+}
+
+
+def _careful(convert):
+    """`convert` without the values that it cannot use, which are named among what the file does not
+    hold: archives come from strangers."""
+
+    @functools.wraps(convert)
+    def careful(metadata: dict):
+        sound, damaged = {}, []
+        for key, value in metadata.items():
+            try:
+                if not isinstance(value, _TYPES.get(key, object)):
+                    raise TypeError(key)
+                convert({key: value})
+            except Exception:
+                damaged.append(key)
+            else:
+                sound[key] = value
+        *result, lost = convert(sound)
+        return *result, lost + damaged
+
+    return careful
+
+
+@_careful
 def for_tiff(metadata: dict) -> tuple[str, dict[int, list[Tag]], list[str]]:
     """Byte order and directories (see ifd.tree) of a TIFF with these metadata, and what it cannot
     hold."""
@@ -646,6 +683,7 @@ def _one_plane(description: bytes) -> bytes:
     return description
 
 
+@_careful
 def for_png(metadata: dict) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     """Chunks of a PNG with these metadata, and what it cannot hold."""
     chunks, lost = [], []
@@ -696,6 +734,7 @@ def _resource(number: int, data: bytes) -> bytes:
     return head + data + b"\0" * (len(data) % 2)
 
 
+@_careful
 def for_jpeg(metadata: dict) -> tuple[bytes, tuple[int, int, int] | None, list[str]]:
     """Segments of a JPEG with these metadata, the density for its JFIF header (unit, across,
     down), and what it cannot hold."""
@@ -759,7 +798,7 @@ def _short_exif(block: bytes) -> bytes:
 def unheld(metadata: dict | None, format: str) -> list[str]:
     """What of the metadata a picture of this format ("png", "tif", "jpg") does not hold."""
     convert = {"png": for_png, "tif": for_tiff, "jpg": for_jpeg}[format]
-    return [key.replace("_", " ") for key in convert(metadata or {})[-1]]
+    return [printable(key).replace("_", " ") for key in convert(metadata or {})[-1]]
 
 
 # For people -------------------------------------------------------------------------------------
