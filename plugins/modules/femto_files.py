@@ -58,11 +58,6 @@ options:
         type: list
         elements: str
         default: []
-  read:
-    description: Paths whose text is returned. Only with C(no_log).
-    type: list
-    elements: path
-    default: []
 """
 
 EXAMPLES = r"""
@@ -85,10 +80,6 @@ restarted:
   description: Services that use it; those of them that ran were restarted.
   returned: always
   type: list
-text:
-  description: Path to text of what was to be read.
-  returned: when read is given
-  type: dict
 """
 
 import contextlib
@@ -292,7 +283,6 @@ def main() -> None:
                 },
                 "mutually_exclusive": [["content", "secret"]],
             },
-            "read": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -305,12 +295,12 @@ def main() -> None:
         restarted = write(differing, module.check_mode)
     except Wrong as error:
         module.fail_json(msg=str(error))
-    result = {"paths": [entry.path for entry in differing], "restarted": restarted}
-    if module.params["read"]:
-        result["text"] = {
-            e.path: e.wanted.decode() for e in entries if e.path in module.params["read"]
-        }
-    module.exit_json(changed=bool(differing), diff=diffs, **result)
+    module.exit_json(
+        changed=bool(differing),
+        diff=diffs,
+        paths=[entry.path for entry in differing],
+        restarted=restarted,
+    )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ with concurrent.futures.ThreadPoolExecutor(200) as pool:
 
 def test_the_secret_is_in_files_of_the_owner_alone(cluster):
     secret = cluster.secret()
-    assert len(secret) >= 32
+    assert re.fullmatch("[A-Za-z0-9]{64}", secret)
     for host in CLUSTER:
         assert cluster.shell(host, "cat /etc/spark/secret").strip() == secret
         assert cluster.shell(host, "stat -c '%a %U' /etc/spark/secret") == "600 root\n"
