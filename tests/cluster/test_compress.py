@@ -12,7 +12,9 @@ from lab import ADDRESS, ENVIRONMENT, INVENTORY, ROOT, archives, compress_locall
 
 # On the master, where a link among the pictures leads that its account could follow.
 OUTSIDE = "/srv/outside"
-LOOK = f"cd {OUTSIDE} && stat -c '%n %U:%G %a %Y %X' . * && sha256sum *"
+# Whether they are read shows in their time of access, which is therefore old: systems do not note
+# every access anew.
+LOOK = f"cd {OUTSIDE} && stat -c '%n %U:%G %a %Y' . && stat -c '%n %U:%G %a %s %Y %X' *.png"
 UNITS = "systemctl list-units --all --plain --no-legend 'femto-compress-*'"
 
 
@@ -46,6 +48,7 @@ def compressed(cluster, tmp_path_factory):
         *("-e", f"spark_compress_output={folder / 'archives'}"),
         *("-e", "spark_compress_options='--cut-above 0.1'"),
     )
+    cluster.shell("femto-master", f"touch -a -d '3 days ago' {OUTSIDE}/*.png")
     before = cluster.applications()
     outside = cluster.shell("femto-master", LOOK)
     first = subprocess.Popen(
