@@ -30,6 +30,7 @@ class PageInfo:
 
 class Reader:
     shape, dtype, icc, info = (4, 5, 3), np.uint8, b"profile", PageInfo()
+    metadata = {"text": []}
     def __exit__(self, *_): pass
     def __enter__(self): return self
     def __getitem__(self, window):
@@ -56,6 +57,7 @@ def strange(tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text("class LaffError(ValueError): pass\n")
     (package / "pictures.py").write_text(DECODERS)
+    (package / "container.py").write_text("def pack_metadata(metadata): return 'packed'\n")
     shutil.copytree(JOB / "femto_spark", tmp_path / "femto_spark")
     (tmp_path / "a.png").write_bytes(b"x")
     with_limits = Sandbox(base_seconds=600, base_memory=1 << 30, search_path=[str(tmp_path)])
