@@ -26,7 +26,8 @@ spark = SparkSession.builder.getOrCreate()
 print("master", spark.sparkContext.master)
 
 def here(_):
-        import numpy
+    import time
+    import numpy
     import femto
     time.sleep(2)
     picture = numpy.arange(4096, dtype=numpy.uint8).reshape(64, 64)
