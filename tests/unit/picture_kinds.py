@@ -242,7 +242,7 @@ def _strips() -> list[Kind]:
     kinds = [
         Kind(TIFF, "StripByteCounts 0, LZW or deflate", "read as far as the data go; a note",
              found(f"bytecounts_zero_{c}.tif"), planes=[RIGHT[f"bytecounts_zero_{c}.tif"]],
-             notes="wrong lengths of 1 strips mended")
+             notes="wrong length of 1 strip mended")
         for c in ("lzw", "zlib")
     ]  # fmt: skip
     for compression in (None, "lzw", "zlib", "packbits", "zstd", "jpeg"):
@@ -298,7 +298,7 @@ def _kinds() -> list[Kind]:
         *_strips(),
         Kind(TIFF, "StripByteCounts beyond the end, all pixels there", "read; a note",
              found("bytecount_too_big.tif"), planes=[RIGHT["bytecount_too_big.tif"]],
-             notes="wrong lengths of 1 strips mended"),
+             notes="wrong length of 1 strip mended"),
         Kind(TIFF, "a thumbnail above, the picture in its SubIFD", "the largest picture; a note",
              found("thumb_then_subifd.tif"), planes=[RIGHT["thumb_then_subifd.tif"]],
              notes="1 thumbnail or pyramid level not archived"),

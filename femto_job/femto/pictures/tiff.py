@@ -485,8 +485,9 @@ class _TiffPlan(Plan):
         if raw and (offsets + np.minimum(mended, full) > size).any():
             raise self._refuse("its pixels lie beyond its end, it is cut short", "copy it again")
         if wrong.any():
-            kind = "tiles" if page.is_tiled else "strips"
-            self._notes.append(f"wrong lengths of {int(wrong.sum())} {kind} mended")
+            count, kind = int(wrong.sum()), "tile" if page.is_tiled else "strip"
+            many = "" if count == 1 else "s"
+            self._notes.append(f"wrong length{many} of {count} {kind}{many} mended")
         self._offsets, self._nbytes = offsets, mended
         self._room = np.maximum(room, mended)
         return offsets, mended
