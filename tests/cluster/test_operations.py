@@ -69,7 +69,7 @@ def test_reboot_of_a_worker_that_needs_it_during_a_job(cluster, job):
         "femto-worker2", "echo libc6 > /run/reboot-required.pkgs; touch /run/reboot-required"
     )
     with cluster.running_playbook("playbooks/reboot.yml") as running:
-        job.finish_on("femto-worker2")
+        job.finish_on("femto-worker2", running)
         # A container that reboots ends; the machine around it is what starts it again.
         state = ("inspect", "--format", "{{.State.Running}}", "femto-worker2")
         wait(
