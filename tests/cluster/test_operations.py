@@ -105,16 +105,19 @@ def upgrade(cluster, job, *arguments: str) -> None:
     cluster.wait_alive(*CLUSTER[1:])
 
 
-def test_upgrade_and_roll_back_during_a_job(cluster, job, tmp_path):
+def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
     old, packages = active(cluster), "readlink -f /opt/femto/current/packages"
     shared = {host: cluster.shell(host, packages) for host in CLUSTER}
+    before = processes(cluster, *CLUSTER)
     # Another version of the job, on the packages of before, with the codec that is compiled.
     for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     with (tmp_path / "femto_job/femto_spark/report.py").open("a") as file:
         file.write("\nIS_NEW = True\n")
-    upgrade(cluster, job, "-e", f"scipy_source={tmp_path}")
+    cluster.playbook("playbooks/upgrade.yml", "-e", f"scipy_source={tmp_path}")
+    job.assert_busy()
+    assert processes(cluster, *CLUSTER) == before
     new = active(cluster)
     assert new != old
     look = f"""
@@ -126,6 +129,27 @@ test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/
         cluster.shell(host, look)
         assert cluster.shell(host, packages) == shared[host]
 
+
+def test_upgrade_to_other_packages_and_roll_back_during_a_job(cluster, job):
+    old = active(cluster)
+    # Packages of another name, which are the same files: to build others takes minutes.
+    for host in CLUSTER:
+        cluster.shell(
+            host,
+            f"""
+set -e
+cd /opt/femto
+packages=$(basename "$(readlink envs/{old}/packages)")
+cp -al packages/$packages packages/$packages-other
+cp -a envs/{old} envs/other
+rm -f envs/other/.active envs/other/.left
+ln -sfn ../../packages/$packages-other envs/other/packages
+sed -i "s,/$packages/,/$packages-other/,; s,/envs/{old}/,/envs/other/," envs/other/lib/python*/site-packages/femto.pth
+echo other > envs/other/.complete
+""",  # noqa: E501
+        )
+    upgrade(cluster, job, "-e", "scipy_environment=other")
+    assert active(cluster) == "other"
     upgrade(cluster, job, "-e", f"scipy_environment={old}")
     assert active(cluster) == old
 
