@@ -290,8 +290,9 @@ def _kinds() -> list[Kind]:
             TiffImagePlugin.READ_LIBTIFF = kept
 
     zoned = stack((2, 3, 2))
+    edges = np.where(np.arange(GREY.shape[1]) < 40, 255, GREY).astype(np.uint8)
     left_out = changed(
-        tiff(np.dstack([RGB, GREY]), photometric="rgb", extrasamples=["unassalpha"]), lambda d: d
+        tiff(np.dstack([RGB, edges]), photometric="rgb", extrasamples=["unassalpha"]), lambda d: d
     )
     grey_bmp = Image.fromarray(np.dstack([RGB, np.zeros_like(GREY)]), "RGBA")
     return [
@@ -336,9 +337,10 @@ def _kinds() -> list[Kind]:
              left_out, planes=[None], notes="alpha .band 4. was blended with white"),
         Kind(TIFF, "alpha, --no-alpha", "left out; a note", left_out, {"alpha": False}, [RGB],
              notes="alpha .band 4. not archived"),
-        Kind(TIFF, "GDAL's four bands, near infrared declared alpha; --no-alpha",
-             "the colours as they are; a note", found("gdal_rgb_plus_nir.tif"), {"alpha": False},
-             [RIGHT["gdal_rgb_plus_nir.tif"]], notes="not archived"),
+        *[Kind(TIFF, f"GDAL's four bands, near infrared declared alpha{option}",
+               "the colours as they are; a note", found("gdal_rgb_plus_nir.tif"), options,
+               [RIGHT["gdal_rgb_plus_nir.tif"]], notes="not archived")
+          for option, options in (("", {}), ("; --no-alpha", {"alpha": False}))],
         Kind(TIFF, "16-bit samples that use few levels", "as they are",
              found("u16_photo_0to31.tif"), planes=[RIGHT["u16_photo_0to31.tif"]]),
         Kind(STACKS, "tifffile, `truncate`", "an archive a plane",

@@ -49,6 +49,11 @@ _PHOTOMETRIC_REFUSED = {
 
 _NEEDED_BANDS = {2: 3, 5: 4, 6: 3}
 
+# A band that is called alpha is looked at in so many places; of transparency at least this share is
+# opaque or clear.
+_PLACES = 16
+_TRANSPARENCY = 0.01
+
 _NUMBERS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
 
@@ -230,9 +235,30 @@ class _TiffPlan(Plan):
             )
         else:
             self._alpha = alpha
-            self._notes.append(
+            self._blended = (
                 f"its alpha (band {band}) was blended with white (--no-alpha leaves it out)"
             )
+            self._notes.append(self._blended)
+
+    def _doubt_alpha(self):
+        """Some programs declare any fourth band alpha, such as near infrared: what is almost
+        nowhere opaque or clear is no transparency, and colours that were blended with it could not
+        be had back. Told from some places, for tasks open a large page again and again."""
+        height, width = self.size
+        known, seen = 0, 0
+        for place in range(_PLACES):
+            y = (2 * place + 1) * height // (2 * _PLACES)
+            x = (2 * (7 * place % _PLACES) + 1) * width // (2 * _PLACES)
+            band = self._stored(y, min(height, y + 64), x, min(width, x + 64))[..., -1]
+            known += int(((band == 0) | (band == (1 << self._bits) - 1)).sum())
+            seen += band.size
+        if known < _TRANSPARENCY * seen:
+            self._alpha = 0
+            self._notes[self._notes.index(self._blended)] = (
+                f"band {self._samples}, which the file calls alpha, is almost nowhere opaque or "
+                "clear: taken for a further band, not archived (--bands each keeps it)"
+            )
+            self.info = replace(self.info, notes=tuple(self._notes))
 
     def _colour_map(self, page) -> np.ndarray:
         """The colour map, (2^bits, 3), or (2^bits,) where every entry is grey; uint8."""
@@ -286,10 +312,13 @@ class _TiffPlan(Plan):
         self.info = replace(self.info, mapping=mapping, levels=levels)
 
     def measure(self):
-        """Look at all samples once, where the mapping of 32-bit and floating-point ones needs it.
+        """Look at all samples once, where the mapping of 32-bit and floating-point ones needs it,
+        and at some of what may be no transparency.
 
         Raises LaffError for integers that do not fit 16 bits without a range.
         """
+        if self._alpha == 2:
+            self._doubt_alpha()
         if not self._measured:
             return
         height, width = self.size
