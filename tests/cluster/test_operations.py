@@ -62,7 +62,7 @@ def test_scale_and_remove_a_worker_during_a_job(cluster, job, tmp_path):
     assert processes(cluster, *CLUSTER) == before
 
 
-def test_reboot_of_a_worker_that_needs_it_during_a_job(cluster, job):
+def test_reboot_of_a_worker_that_needs_it_during_a_job(cluster, job, jobs):
     boot = "systemctl show -P InvocationID spark-worker"
     before, others = cluster.shell("femto-worker2", boot), processes(cluster, *CLUSTER[:2])
     cluster.shell(
@@ -82,7 +82,8 @@ def test_reboot_of_a_worker_that_needs_it_during_a_job(cluster, job):
     cluster.wait_alive(*CLUSTER[1:])
     assert cluster.shell("femto-worker2", boot) != before
     assert processes(cluster, *CLUSTER[:2]) == others
-    job.hold_again("femto-worker2")
+    job.assert_busy()
+    jobs.complete()
 
 
 def active(cluster) -> str:
@@ -93,16 +94,20 @@ def active(cluster) -> str:
     return name
 
 
-def upgrade(cluster, job, *arguments: str) -> None:
-    """Run upgrade.yml; the job, which is held, finishes a task on each worker that is drained, and
-    works on it again before the next one's turn is over."""
+def upgrade(cluster, jobs, *arguments: str) -> None:
+    """Run upgrade.yml; a job, which is held, finishes a task on each worker that is drained, is not
+    over before both have been, and loses nothing."""
+    job = jobs.held()
+    first, second = CLUSTER[1:]
     with cluster.running_playbook("playbooks/upgrade.yml", *arguments) as playbook:
-        for worker in CLUSTER[1:]:
-            job.finish_on(worker, playbook)
-            assert playbook.poll() in {None, 0}
-            job.hold_again(worker)
+        job.finish_on(first, playbook)
+        assert playbook.poll() is None
+        # Further tasks come only when the second one's is done, too.
+        job.finish_on(second, playbook)
+        job.hold_again(first)
     job.assert_busy()
-    cluster.wait_alive(*CLUSTER[1:])
+    cluster.wait_alive(first, second)
+    jobs.complete()
 
 
 def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
@@ -130,7 +135,7 @@ test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/
         assert cluster.shell(host, packages) == shared[host]
 
 
-def test_upgrade_to_other_packages_and_roll_back_during_a_job(cluster, job):
+def test_upgrade_to_other_packages_and_roll_back_during_a_job(cluster, jobs):
     old = active(cluster)
     # Packages of another name, which are the same files: to build others takes minutes.
     for host in CLUSTER:
@@ -148,14 +153,10 @@ sed -i "s,/$packages/,/$packages-other/,; s,/envs/{old}/,/envs/other/," envs/oth
 echo other > envs/other/.complete
 """,  # noqa: E501
         )
-    upgrade(cluster, job, "-e", "scipy_environment=other")
+    upgrade(cluster, jobs, "-e", "scipy_environment=other")
     assert active(cluster) == "other"
-    upgrade(cluster, job, "-e", f"scipy_environment={old}")
+    upgrade(cluster, jobs, "-e", f"scipy_environment={old}")
     assert active(cluster) == old
-
-
-def test_the_job_has_lost_nothing(jobs):
-    jobs.complete()
 
 
 # A fault: the host it is planted on, how to plant it, how to mend it, what the doctor says.
