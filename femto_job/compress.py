@@ -151,6 +151,7 @@ def run(options: argparse.Namespace, get_context) -> int:
     from femto.codec import StepSearch
     from femto.samples import levels_of
     from femto_spark import job
+    from femto_spark.summary import summary
 
     target = {
         name: value
@@ -166,7 +167,7 @@ def run(options: argparse.Namespace, get_context) -> int:
     wanted = job.Options(**names, target=target)
     outcome = job.Job(wanted, get_context).run()
     if not options.quiet:
-        print(job.summary(wanted, outcome))
+        print(summary(wanted, outcome))
     else:
         for row in outcome.rows:
             if row["status"] == "failed":

@@ -11,6 +11,7 @@ unpack    the packages on a worker, kept for the next job
 job       the driver: batches, rounds, failures
 progress  what is printed while it runs
 report    report.html and report.csv
+summary   what is printed at the end
 """
 
 from pathlib import Path as _Path

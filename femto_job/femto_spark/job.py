@@ -24,8 +24,8 @@ from femto.samples import Counts, Levels, Span
 from femto.target import DEFAULT_QUALITY
 
 from . import measure, plan, report, session, tasks
-from .plan import Picture, Source, printable, which
-from .progress import Progress, bytes_text, seconds_text
+from .plan import Picture, Source, printable
+from .progress import Progress
 from .records import JobError, Records, write_whole
 from .sandbox import Sandbox, UnreadablePicture
 
@@ -748,67 +748,3 @@ def _reading(error: Exception) -> str:
 
 def _grid(picture: Picture) -> list:
     return codec.tile_grid(picture.height, picture.width)
-
-
-def summary(options: Options, outcome: Outcome) -> str:
-    """The end of a run on one screen."""
-    done, skipped, failed = (outcome.count(s) for s in ("done", "skipped", "failed"))
-    lines = [f"{done} compressed, {skipped} unchanged, {failed} failed"]
-    if outcome.ignored:
-        kinds = sorted({Path(n).suffix.lower() or "no extension" for n in outcome.ignored})
-        lines[0] += (
-            f"; {len(outcome.ignored)} other files ignored "
-            f"({', '.join(map(printable, kinds[:6]))}{', ...' if len(kinds) > 6 else ''})"
-        )
-    if done:
-        lines.append(
-            f"{outcome.coded_pixels / 1e6:.1f} Mpixel in {seconds_text(outcome.seconds)} "
-            f"on {outcome.cores} cores"
-        )
-    made = [r for r in outcome.rows if r["status"] != "failed"]
-    if made:
-        raw, nbytes = (sum(r[k] for r in made) for k in ("raw_bytes", "archive_bytes"))
-        pixels = sum(r["width"] * r["height"] for r in made)
-        lines.append(
-            f"{bytes_text(raw)} of pixels in {bytes_text(nbytes)} of archives: "
-            f"{raw / nbytes:.1f} times smaller, {8 * nbytes / pixels:.2f} bits per pixel"
-        )
-        measured = [r for r in made if r["psnr"] is not None]
-        if measured:
-            worst = min(measured, key=lambda r: r["psnr"])
-            lines.append(
-                f"PSNR {sum(r['psnr'] for r in measured) / len(measured):.1f} dB, "
-                f"SSIM {sum(r['ssim'] for r in measured) / len(measured):.4f} on average; "
-                f"lowest PSNR {worst['psnr']:.1f} dB ({printable(worst['picture'])})"
-            )
-    lines.append(f"archives: {printable(str(options.output))}")
-    if outcome.reports:
-        lines.append(f"report:   {printable(str(outcome.reports[0]))}")
-    failures = [r for r in outcome.rows if r["status"] == "failed"]
-    for row in failures[:10]:
-        page = plan.which(row["page"], row["pages"], row["label"])
-        lines.append(f"failed: {printable(row['picture'])}{page}: {printable(row['error'])}")
-    if len(failures) > 10:
-        lines.append(f"... and {len(failures) - 10} more failed, see report.csv")
-    lines += remarks(outcome)
-    return "\n".join(lines)
-
-
-def remarks(outcome: Outcome) -> list[str]:
-    """The lines of the summary that say what people should look at."""
-    warned = [r for r in outcome.rows if r.get("warnings")]
-    noted = [r for r in outcome.rows if r.get("notes") and not r.get("warnings")]
-    missed = [r for r in outcome.rows if r.get("target_met") is False]
-    lines = []
-    if warned:
-        lines.append(f"{len(warned)} with warnings, {len(noted)} with notes, see report.csv")
-    elif noted:
-        lines.append(f"{len(noted)} with notes, see report.csv")
-    if missed:
-        lines.append(f"{len(missed)} missed the target")
-    for row in warned[:10]:
-        name = printable(row["picture"]) + which(row["page"], row["pages"], row["label"])
-        lines.append(f"warning: {name}: {printable('; '.join(row['warnings']))}")
-    if len(warned) > 10:
-        lines.append(f"... and {len(warned) - 10} more with warnings")
-    return lines

@@ -2,14 +2,16 @@
 
 import io
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from job_tools import rows as read_rows
 
 from femto_spark import plan, report
-from femto_spark.job import Options, Outcome, summary
+from femto_spark.job import Options, Outcome
 from femto_spark.progress import Progress, bytes_text, seconds_text
+from femto_spark.summary import summary
 
 
 def done(name: str, **changes) -> dict:
@@ -139,3 +141,27 @@ def test_progress_on_a_terminal_stays_on_one_line():
 def test_units():
     assert [seconds_text(s) for s in (3.2, 75, 3700)] == ["3 s", "1 min 15 s", "1 h 01 min"]
     assert [bytes_text(n) for n in (999, 12_345, 4.2e9)] == ["999 bytes", "12.3 kB", "4.2 GB"]
+
+
+class Once:
+    """Rows that are made as they are read, a million of them or a few, and counts who reads."""
+
+    def __init__(self, count: int):
+        self.count, self.passes = count, 0
+
+    def __iter__(self):
+        self.passes += 1
+        for i in range(self.count):
+            yield failed(f"{i}.png", "broken") if i % 3 == 0 else done(f"{i}.png", psnr=30 + i % 7)
+
+
+def test_the_summary_reads_rows_once_and_keeps_none(options):
+    few, many = Once(300), Once(30_000)
+    summary(options, Outcome(few, []))
+    tracemalloc.start()
+    said = summary(options, Outcome(many, []))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "20000 compressed, 0 unchanged, 10000 failed" in said and "9990 more failed" in said
+    assert (few.passes, many.passes) == (1, 1)
+    assert peak < 200_000
