@@ -8,7 +8,8 @@ measure   PSNR, SSIM, thumbnails and crops
 tasks     what runs in an executor
 session   the Spark context, the packages on every node
 unpack    the packages on a worker, kept for the next job
-job       the driver: batches, rounds, failures
+runner    work spread over Spark: batches, feeding, what kills its process
+job       compressing a folder: the driver
 progress  what is printed while it runs
 report    report.html and report.csv
 summary   what is printed at the end

@@ -1,19 +1,13 @@
-"""The driver: plan, spread the work, mend what fails, report.
+"""Compressing a folder: find out what there is to do, do it by the runner, report."""
 
-Pictures go to the cluster in batches of a few tasks, several batches at a time: enough to keep
-all cores busy, few enough that memory stays bounded however many pictures there are.
-"""
-
-import contextlib
 import hashlib
+import itertools
 import json
 import os
-import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +21,9 @@ from . import measure, plan, report, session, tasks
 from .plan import Picture, Source, printable
 from .progress import Progress
 from .records import JobError, Records, write_whole
-from .sandbox import Sandbox, UnreadablePicture
+from .runner import Folders, Runner, Work, why_unread
+from .sandbox import UnreadablePicture
 
-BATCHES_IN_FLIGHT = 4
-FED_BYTES = 128 << 20
-"""What the driver reads ahead for the executors, over all batches in flight; a larger picture
-counts for itself."""
-WAIT_SECONDS = 15
-"""How long a cluster may take to give cores before the user is told."""
 PROBED_TOGETHER = 100
 """Most files whose headers one task reads."""
 
@@ -85,11 +74,7 @@ class Outcome:
         return sum(row["status"] == status for row in self.rows)
 
 
-class _Stopped(Exception):
-    """Another thread has ended the job."""
-
-
-class Job:
+class Job(Work):
     """One run over one folder.
 
     Parameters: the options, and a function that gives the SparkContext; it is called only if
@@ -99,13 +84,6 @@ class Job:
     def __init__(self, options: Options, get_context: Callable):
         self.options = options
         self._get_context = get_context
-        self._context = None
-        self._fed: set[str] = set()
-        self._all_fed = False
-        self._fatal: JobError | None = None
-        self._stopping = threading.Event()
-        self._local = threading.local()
-        self._sandboxes: list[Sandbox] = []
         self._progress: Progress | None = None
         self.outcome = Outcome([], [])
 
@@ -124,9 +102,6 @@ class Job:
                 self._run(found.sources, records)
         except OSError as error:
             raise JobError(self._unwritable(error)) from None
-        finally:
-            for sandbox in self._sandboxes:
-                sandbox.close()
         self.outcome.seconds = time.monotonic() - began
         if self.options.report:
             try:
@@ -154,9 +129,13 @@ class Job:
             "basis": basis_sha256,
             **plan,
         }
-        self.settings = tasks.Settings(
+        folders = Folders(
             input=str(options.input.resolve()),
             output=str(options.output.resolve()),
+            run=uuid.uuid4().hex[:12],
+        )
+        self.settings = tasks.Settings(
+            folders=folders,
             target=options.target,
             plan=plan,
             gray=options.gray,
@@ -166,7 +145,6 @@ class Job:
             measure=options.report,
             bits=options.bits,
             strip=options.strip_metadata,
-            run=uuid.uuid4().hex[:12],
             fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
         )
         history = defaultdict(list)
@@ -182,18 +160,22 @@ class Job:
                 new.append(source)
         if not new:
             return
-        write_whole(self.settings.token, self.settings.run.encode())
+        write_whole(folders.token, folders.run.encode())
+        context = None
         try:
-            self._start_spark(new)
-            self._execute(self._plan(new, sources, history, records))
+            context = self._get_context()
+            with Runner(context, folders, reader=options.reader, quiet=options.quiet) as runner:
+                self._runner = runner
+                self._start(new)
+                self._execute(self._plan(new, sources, history, records))
         except (JobError, OSError):
             raise
         except Exception:
-            if self._context is not None and session.is_stopped(self._context):
+            if context is not None and session.is_stopped(context):
                 raise JobError(session.GONE) from None
             raise
         finally:
-            self.settings.token.unlink(missing_ok=True)
+            folders.token.unlink(missing_ok=True)
 
     def _is_current(self, record: dict | None, source: Source) -> bool:
         """Whether an archive is there, whole, and what this job would make of its picture."""
@@ -208,35 +190,13 @@ class Job:
             return False
         return status.st_size == record["archive_bytes"]
 
-    def _start_spark(self, sources: list[Source]) -> None:
-        """Start Spark and find out who can read the pictures."""
-        context = self._context = self._get_context()
+    def _start(self, sources: list[Source]) -> None:
+        """Prepare the executors, and find out who can read the pictures."""
         self._progress = Progress(0, 0, quiet=True)
+        self.task = partial(tasks.compress_pictures, self.settings)
         if self.settings.basis_file is not None:
-            context.addFile(str(Path(self.options.basis).resolve()))
-        if self.options.reader == "driver":
-            self._all_fed = True
-            return
-        if session.is_local(context) or self.options.reader == "workers":
-            return
-        patience = threading.Timer(WAIT_SECONDS, self._say_if_waiting)
-        patience.daemon = True
-        patience.start()
-        samples = sources[:: max(1, len(sources) // (2 * self._cores()))][: 4 * self._cores()]
-        while len(samples) < 2 * self._cores():
-            samples = samples + samples
-        seen = self._spread_safely(
-            partial(tasks.check_view, self.settings),
-            samples,
-            "who sees the input",
-            lambda sample, reason: False,
-        )
-        self._all_fed = not all(seen)
-
-    def _say_if_waiting(self) -> None:
-        with contextlib.suppress(Exception):
-            if session.executors(self._context) == 0 and not self.options.quiet:
-                print("waiting: no worker has given this job cores yet", flush=True)
+            self._runner.context.addFile(str(Path(self.options.basis).resolve()))
+        self._runner.find_view(sources)
 
     def _plan(self, new: list[Source], sources: list[Source], history, records) -> list[Picture]:
         pages = self._probe(new)
@@ -281,7 +241,7 @@ class Job:
                 if record is None and not self.options.overwrite:
                     reason = reason or self._foreign(picture)
                 if reason:
-                    self._fail(picture, reason)
+                    self.fail(picture, reason)
                 else:
                     pictures.append(picture)
         room = plan.SHOWN - sum(bool(row.get("visual")) for row in self.outcome.rows)
@@ -310,29 +270,27 @@ class Job:
         """Pages by file; files without a readable page get their row in the report."""
         answers = []
         left = list(sources)
-        if not self._all_fed:
-            size = min(PROBED_TOGETHER, max(1, len(sources) // (4 * self._cores())))
+        if not self._runner.all_fed:
+            size = min(PROBED_TOGETHER, max(1, len(sources) // (4 * self._runner.cores)))
             groups = [sources[i : i + size] for i in range(0, len(sources), size)]
-            answers = self._spread_safely(
+            answers = self._runner.spread_safely(
                 partial(tasks.probe_files, self.settings),
                 groups,
                 "reading headers",
                 lambda source, reason: (source.name, None, reason),
             )
             unseen = {name for name, _, reason in answers if reason == "unseen"}
-            if self.options.reader == "workers" and unseen:
-                raise JobError(
-                    f"{self.options.output}: not every worker sees the folders: "
-                    "share them with all nodes, or use --reader driver"
-                )
-            self._fed |= unseen
             answers = [a for a in answers if a[0] not in unseen]
             left = [s for s in sources if s.name in unseen]
+            if left:
+                self._runner.feed(left)
         for source in left:
-            self._check()
+            self._runner.check()
             try:
-                pages = self._own_sandbox().probe(
-                    self.settings.path(source), name=source.name, reading=self.settings.reading
+                pages = self._runner.sandbox().probe(
+                    self.settings.folders.path(source),
+                    name=source.name,
+                    reading=self.settings.reading,
                 )
                 answers.append((source.name, pages, None))
             except UnreadablePicture as error:
@@ -345,7 +303,7 @@ class Job:
     # Doing it
 
     def _execute(self, pictures: list[Picture]) -> None:
-        cores = self._cores()
+        cores = self._runner.cores
         limit = plan.cut_limit(pictures, cores, self.options.cut_above)
         cut = [p for p in pictures if p.pixels > limit and len(_grid(p)) > 1]
         whole = [p for p in pictures if not (p.pixels > limit and len(_grid(p)) > 1)]
@@ -355,108 +313,70 @@ class Job:
         self._progress = Progress(
             len(pictures), self.outcome.coded_pixels, quiet=self.options.quiet
         )
-        jobs: list[Callable[[], None]] = [
-            partial(self._compress_cut, p) for p in sorted(cut, key=lambda p: -p.pixels)
-        ]
-        jobs += [
-            partial(self._compress_batch, groups[i : i + cores])
-            for i in range(0, len(groups), cores)
-        ]
-        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix="batch")
-        waiting: set[Future] = {pool.submit(job) for job in jobs}
+        jobs = itertools.chain(
+            (partial(self._compress_cut, p) for p in sorted(cut, key=lambda p: -p.pixels)),
+            self._runner.batches(groups, self),
+        )
         try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                self._check()
-                self._progress.refresh()
-        except BaseException:
-            self._stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not session.is_stopped(self._context):
-                self._context.cancelAllJobs()
-            raise
+            self._runner.run(jobs, self._progress.refresh)
         finally:
             self._progress.close()
-        pool.shutdown()
 
-    def _compress_batch(self, groups: list[list[Picture]]) -> None:
-        """Compress some groups of pictures, one task each."""
-        seen = [
-            items for g in groups if (items := [tasks.Item(p) for p in g if not self._is_fed(p)])
-        ]
-        pictures = [p for g in groups for p in g]
-        if seen:
-            self._finish(self._compress_items(seen), pictures)
-        fed = [own for g in groups if (own := [p for p in g if self._is_fed(p)])]
-        for parts in self._portions(fed):
-            self._finish(self._compress_items(parts), pictures)
+    # Ordinary pictures, for the runner
 
-    def _compress_items(self, parts: list[list[tasks.Item]]) -> list[dict]:
-        return self._spread_safely(
-            partial(tasks.compress_pictures, self.settings),
-            parts,
-            f"compressing {sum(map(len, parts))} pictures",
-            lambda item, reason: {"archive": item.picture.archive, "error": reason},
-        )
+    def describe(self, count: int) -> str:
+        return f"compressing {count} pictures"
 
-    def _portions(self, groups: list[list[Picture]]):
-        """Read pictures for executors that cannot: yields groups of items, of bounded size."""
-        parts, total = [], 0
-        for group in groups:
-            parts.append([])
-            for picture in group:
-                self._check()
-                need = min(picture.source.nbytes, picture.raw_nbytes)
-                if total and total + need > FED_BYTES // BATCHES_IN_FLIGHT:
-                    yield [part for part in parts if part]
-                    parts, total = [[]], 0
-                try:
-                    parts[-1].append(tasks.Item(picture, self._payload(picture)))
-                    total += need
-                except (UnreadablePicture, OSError) as error:
-                    self._fail(picture, _reading(error))
-        if any(parts):
-            yield [part for part in parts if part]
+    def key(self, picture: Picture) -> str:
+        return picture.archive
 
-    def _payload(self, picture: Picture) -> bytes | tasks.Pixels:
+    def source(self, picture: Picture) -> Source:
+        return picture.source
+
+    def nbytes(self, picture: Picture) -> int:
+        return min(picture.source.nbytes, picture.raw_nbytes)
+
+    def load(self, picture: Picture) -> bytes | tasks.Pixels:
         """The file, or the pixels if they are less (a page of a file of many pages)."""
         if picture.source.nbytes <= picture.raw_nbytes + (1 << 20):
-            return Path(self.settings.path(picture.source)).read_bytes()
-        page = tasks.read_page(self.settings, picture, sandbox=self._own_sandbox())
+            return Path(self.settings.folders.path(picture.source)).read_bytes()
+        page = tasks.read_page(self.settings, picture, sandbox=self._runner.sandbox())
         return tasks.Pixels.of(page.read(), page.icc, page.info)
 
-    def _finish(self, results: list[dict], pictures: list[Picture]) -> None:
-        """Take the results of a batch; pictures that executors could not see are fed to them."""
-        by_archive = {p.archive: p for p in pictures}
-        unseen = []
-        for result in results:
-            picture = by_archive[result["archive"]]
-            if result.get("unseen"):
-                unseen.append(picture)
-            elif "error" in result:
-                self._fail(picture, result["error"], fatal=result.get("fatal", False))
-            else:
-                if "data" in result:
-                    try:
-                        tasks.save(self.settings, result["record"], result["data"])
-                    except OSError as error:
-                        failed = tasks.failure(picture, error)
-                        self._fail(picture, failed["error"], fatal=failed["fatal"])
-                        continue
-                self._done(picture, result["record"])
-        if unseen:
-            self._feed(unseen)
-            self._compress_batch([unseen])
+    def take(self, picture: Picture, result: dict) -> None:
+        if "data" in result:
+            try:
+                tasks.save(self.settings, result["record"], result["data"])
+            except OSError as error:
+                failed = tasks.failure(picture, error)
+                self.fail(picture, failed["error"], fatal=failed["fatal"])
+                return
+        self._add_row("done", result["record"])
+        self._progress.add(pixels=picture.pixels)
 
-    def _feed(self, pictures: list[Picture]) -> None:
-        if self.options.reader == "workers":
-            raise JobError(
-                f"{self.options.output}: a worker does not see this folder: "
-                "share it with all nodes, or use --reader driver"
+    def fail(self, picture: Picture, reason: str, *, fatal: bool = False) -> None:
+        row = {
+            "picture": picture.source.name,
+            "page": picture.page,
+            "pages": picture.pages,
+            "label": picture.label,
+            "width": picture.width,
+            "height": picture.height,
+            "bits": picture.bits,
+            "source_bytes": picture.source.nbytes,
+        }
+        self._add_row("failed", row, reason)
+        self._progress.add(pixels=picture.pixels, failed=True)
+        if fatal:
+            count = self.outcome.count("done") + self.outcome.count("skipped")
+            self._runner.stop(
+                JobError(
+                    f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
+                    f"{count} archives are whole; make room, then run the same command again"
+                )
             )
-        self._fed |= {p.source.name for p in pictures}
+
+    # Large pictures
 
     def _compress_cut(self, picture: Picture) -> None:
         """Compress one large picture by many tasks, in the same rounds as femto.encode."""
@@ -465,19 +385,13 @@ class Job:
             facts, data = self._rounds(picture)
         except _Failed as failed:
             self._progress.watch(picture.archive, None)
-            self._fail(picture, failed.reason, fatal=failed.fatal)
+            self.fail(picture, failed.reason, fatal=failed.fatal)
             return
         shape = (picture.height, picture.width) + ((3,) if picture.channels == 3 else ())
         facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
         record = tasks.make_record(self.settings, picture, shape, facts)
         self._progress.watch(picture.archive, None)
-        try:
-            tasks.save(self.settings, record, data)
-        except OSError as error:
-            failed = tasks.failure(picture, error)
-            self._fail(picture, failed["error"], fatal=failed["fatal"])
-            return
-        self._done(picture, record)
+        self.take(picture, {"record": record, "data": data})
 
     def _rounds(self, picture: Picture) -> tuple[dict, bytes]:
         target, basis = self.settings.target, self.options.basis
@@ -490,7 +404,7 @@ class Job:
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
         )
-        coded = self._context.accumulator(0)
+        coded = self._runner.context.accumulator(0)
         rounds = 4 if "ratio" in target or "psnr" in target else 1
         passes = rounds + (0.5 if self.settings.measure else 0)
         self._progress.watch(
@@ -510,7 +424,7 @@ class Job:
                 look=not history,
             )
             if any(r.get("unseen") for r in results):
-                self._feed([picture])
+                self._runner.feed([picture.source])
                 continue
             if not history:
                 info = next(
@@ -555,7 +469,7 @@ class Job:
                 tasks.count_chunks, None, picture, f"levels of {picture.title}"
             )
             if any(r.get("unseen") for r in results):
-                self._feed([picture])
+                self._runner.feed([picture.source])
                 return self._span(picture)
             first, *others = (Counts.unpack(r["counts"]) for r in results)
             counts = sum(others, first)
@@ -590,7 +504,7 @@ class Job:
     def _on_tiles(self, function, coded, picture, description, encoded=None, **what) -> list[dict]:
         """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
         portions if need be."""
-        groups = plan.group_tiles(_grid(picture), self._cores())
+        groups = plan.group_tiles(_grid(picture), self._runner.cores)
         chunks = [
             tasks.Chunk(
                 picture,
@@ -601,13 +515,13 @@ class Job:
             for g in groups
         ]
         run = partial(
-            self._spread_safely,
+            self._runner.spread_safely,
             partial(function, self.settings, coded),
             description=description,
-            lost=lambda chunk, reason: {"archive": picture.archive, "error": reason},
+            lost=lambda chunk, reason: {"key": picture.archive, "error": reason},
         )
         results = []
-        if not self._is_fed(picture):
+        if not self._runner.is_fed(picture.source):
             results = run(parts=chunks)
         else:
             sample_bytes = picture.channels * picture.dtype.itemsize
@@ -615,7 +529,7 @@ class Job:
             for chunk in chunks:
                 portion.append(chunk)
                 total += sum(t.height * t.width for t in chunk.tiles) * sample_bytes
-                if total >= FED_BYTES // BATCHES_IN_FLIGHT or chunk is chunks[-1]:
+                if total >= self._runner.portion_nbytes() or chunk is chunks[-1]:
                     results += run(parts=[self._with_pixels(c) for c in portion])
                     portion, total = [], 0
         for result in results:
@@ -624,96 +538,19 @@ class Job:
         return results
 
     def _with_pixels(self, chunk: tasks.Chunk) -> tasks.Chunk:
-        self._check()
+        self._runner.check()
         try:
             arrays, icc, info = tasks.read_tiles(
-                self.settings, chunk.picture, chunk.tiles, self._own_sandbox()
+                self.settings, chunk.picture, chunk.tiles, self._runner.sandbox()
             )
         except (UnreadablePicture, OSError) as error:
-            raise _Failed(_reading(error)) from None
+            raise _Failed(why_unread(error)) from None
         info = tasks.about(chunk.tiles, info)
         # The first ones speak for all.
         payload = [tasks.Pixels.of(a, icc, {} if i else info) for i, a in enumerate(arrays)]
         return replace(chunk, payload=payload)
 
-    # Running functions on the cluster
-
-    def _spread(self, function, parts: list, description: str) -> list:
-        """Call a function of an iterator once per part, each in a task of its own."""
-        self._check()
-        context = self._context
-        try:
-            context.setJobDescription(printable(description))
-            return context.parallelize(parts, len(parts)).mapPartitions(function).collect()
-        except Exception as error:
-            self._check()
-            if session.is_stopped(context) or "SparkContext was shut down" in str(error):
-                raise JobError(session.GONE) from None
-            raise
-
-    def _spread_safely(self, function, parts: list, description: str, lost: Callable) -> list:
-        """The same, but parts whose process dies are tried again alone, then item by item; what
-        still kills its process becomes `lost(item, reason)`."""
-        try:
-            return self._spread(function, parts, description)
-        except (JobError, _Stopped):
-            raise
-        except Exception as error:
-            reason = session.why_lost(error)
-        again = partial(self._spread_safely, function, description=description, lost=lost)
-        if len(parts) > 1:
-            return [result for part in parts for result in again(parts=[part])]
-        (part,) = parts
-        if isinstance(part, list):
-            if len(part) > 1:
-                return [result for item in part for result in again(parts=[[item]])]
-            part = part[0]
-        return [lost(part, reason)]
-
     # Bookkeeping
-
-    def _is_fed(self, picture: Picture) -> bool:
-        return self._all_fed or picture.source.name in self._fed
-
-    def _cores(self) -> int:
-        return max(1, self._context.defaultParallelism)
-
-    def _own_sandbox(self) -> Sandbox:
-        """This thread's sandbox."""
-        if not hasattr(self._local, "sandbox"):
-            self._local.sandbox = Sandbox()
-            self._sandboxes.append(self._local.sandbox)
-        return self._local.sandbox
-
-    def _check(self) -> None:
-        if self._fatal is not None:
-            raise self._fatal
-        if self._stopping.is_set():
-            raise _Stopped
-
-    def _done(self, picture: Picture, record: dict) -> None:
-        self._add_row("done", record)
-        self._progress.add(pixels=picture.pixels)
-
-    def _fail(self, picture: Picture, reason: str, *, fatal: bool = False) -> None:
-        row = {
-            "picture": picture.source.name,
-            "page": picture.page,
-            "pages": picture.pages,
-            "label": picture.label,
-            "width": picture.width,
-            "height": picture.height,
-            "bits": picture.bits,
-            "source_bytes": picture.source.nbytes,
-        }
-        self._add_row("failed", row, reason)
-        self._progress.add(pixels=picture.pixels, failed=True)
-        if fatal:
-            count = self.outcome.count("done") + self.outcome.count("skipped")
-            self._fatal = JobError(
-                f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
-                f"{count} archives are whole; make room, then run the same command again"
-            )
 
     def _fail_file(self, name: str, reason: str) -> None:
         self._add_row("failed", {"picture": name, "page": 0, "pages": 1, "label": None}, reason)
@@ -737,13 +574,6 @@ class _Failed(Exception):
     def __init__(self, reason: str, fatal: bool = False):
         super().__init__(reason)
         self.reason, self.fatal = reason, fatal
-
-
-def _reading(error: Exception) -> str:
-    """The reason why the driver could not read a picture."""
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}: allow this user to read it"
-    return str(error)
 
 
 def _grid(picture: Picture) -> list:

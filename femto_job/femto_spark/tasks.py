@@ -19,7 +19,8 @@ from femto.samples import Counts, Levels, Span
 from . import measure
 from .look import Look
 from .plan import Picture, Source
-from .records import STATE_FOLDER, append_record, write_whole
+from .records import append_record, write_whole
+from .runner import Folders, Item
 from .sandbox import Sandbox, UnreadablePicture
 
 _sandbox = Sandbox()
@@ -33,13 +34,11 @@ class Settings:
     `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
     `reading` what is read of a file, as keywords of femto.pictures.open_page; `bits` of its samples
     if the user says; `strip`: whether archives keep neither metadata nor the file's name;
-    `basis_file` the name under which Spark ships a basis that does not come with femto; `token` a
-    file in the output folder whose content is `run`, by which an executor knows that it sees the
-    same folders as the driver; `fingerprint` what resuming compares.
+    `basis_file` the name under which Spark ships a basis that does not come with femto;
+    `fingerprint` what resuming compares.
     """
 
-    input: str
-    output: str
+    folders: Folders
     target: dict
     plan: dict
     gray: bool
@@ -49,15 +48,7 @@ class Settings:
     measure: bool
     bits: int | None
     strip: bool
-    run: str
     fingerprint: str
-
-    @property
-    def token(self) -> Path:
-        return Path(self.output, STATE_FOLDER, f"token-{self.run}")
-
-    def path(self, source: Source) -> str:
-        return os.path.join(self.input, source.name)
 
     def declared_bits(self, picture: Picture) -> int | None:
         """The bits that a picture's samples have, by the user or by its file; None if they are to
@@ -98,14 +89,6 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One picture for a task: the task reads the file, or gets its bytes or its pixels."""
-
-    picture: Picture
-    payload: bytes | Pixels | None = None
-
-
-@dataclass(frozen=True)
 class Chunk:
     """Some tiles of one large picture for a task; `payload` are their pixels if the task cannot
     read the file, `encoded` what is to be measured, `span` the picture's levels; `look`: whether
@@ -118,28 +101,6 @@ class Chunk:
     look: bool = False
     payload: list[Pixels] | None = None
     encoded: list | None = None
-
-
-def sees_output(settings: Settings) -> bool:
-    """Whether this process sees the output folder that the driver means."""
-    try:
-        return settings.token.read_text() == settings.run
-    except OSError:
-        return False
-
-
-def check_view(settings: Settings, samples: Iterator[Source]) -> Iterator[bool]:
-    """A partition of samples: does the executor read the input and write the output that the
-    driver means?"""
-    for sample in samples:
-        trial = f"{settings.token}-{socket.gethostname()}-{os.getpid()}"
-        try:
-            same = os.stat(settings.path(sample)).st_size == sample.nbytes
-            write_whole(trial, b"")
-            os.unlink(trial)
-        except OSError:
-            same = False
-        yield same and sees_output(settings)
 
 
 def reason_of(error: BaseException) -> str:
@@ -162,7 +123,7 @@ FULL = frozenset({28, 30, 122})
 def failure(picture: Picture, error: BaseException) -> dict:
     """The result of a picture that failed."""
     return {
-        "archive": picture.archive,
+        "key": picture.archive,
         "error": reason_of(error),
         "fatal": isinstance(error, OSError) and error.errno in FULL,
     }
@@ -180,38 +141,38 @@ def probe_files(
         for source in sources:
             try:
                 pages = _sandbox.probe(
-                    settings.path(source), name=source.name, reading=settings.reading
+                    settings.folders.path(source), name=source.name, reading=settings.reading
                 )
                 yield source.name, pages, None
             except UnreadablePicture as error:
-                seen = sees_output(settings) if seen is None else seen
+                seen = settings.folders.are_seen() if seen is None else seen
                 yield source.name, None, reason_of(error) if seen else "unseen"
 
 
 def compress_pictures(settings: Settings, groups: Iterator[list[Item]]) -> Iterator[dict]:
     """A partition of ordinary pictures, each compressed as a whole.
 
-    Yields for each picture a dict: `archive` and either `record`, `error` (with `fatal`) or
-    `unseen`; also `data`, the archive, if the driver is to write it.
+    Yields for each picture a dict: `key`, its archive's name, and either `record`, `error` (with
+    `fatal`) or `unseen`; also `data`, the archive, if the driver is to write it.
     """
     for items in groups:
         seen = None
         for item in items:
             if item.payload is None and seen is None:
-                seen = sees_output(settings)
+                seen = settings.folders.are_seen()
             if item.payload is None and not seen:
-                yield {"archive": item.picture.archive, "unseen": True}
+                yield {"key": item.thing.archive, "unseen": True}
                 continue
             try:
                 yield _compress(settings, item)
             except Exception as error:
-                yield failure(item.picture, error)
+                yield failure(item.thing, error)
 
 
 def read_page(settings: Settings, picture: Picture, data: bytes | None = None, sandbox=None):
     """Open a picture's page, from its path or its bytes."""
     return (sandbox or _sandbox).open(
-        settings.path(picture.source) if data is None else None,
+        settings.folders.path(picture.source) if data is None else None,
         data,
         name=picture.source.name,
         page=picture.page,
@@ -223,7 +184,7 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
 
 def _compress(settings: Settings, item: Item) -> dict:
     began = time.monotonic()
-    picture = item.picture
+    picture = item.thing
     if isinstance(item.payload, Pixels):
         pixels, icc, info = item.payload.array(), item.payload.icc, item.payload.info
     else:
@@ -251,7 +212,7 @@ def _compress(settings: Settings, item: Item) -> dict:
     facts |= remarks(settings, picture, info, look, span, made.sse, made.outcome, len(data))
     facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
     record = make_record(settings, picture, pixels.shape, facts)
-    result = {"archive": picture.archive, "record": record}
+    result = {"key": picture.archive, "record": record}
     if item.payload is not None:
         return result | {"data": data}
     save(settings, record, data)
@@ -270,11 +231,11 @@ def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
 
 def save(settings: Settings, record: dict, data: bytes) -> None:
     """Write an archive and its record. Raises OSError."""
-    writer = f"{settings.run}-{socket.gethostname()}-{os.getpid()}"
+    writer = f"{settings.folders.run}-{socket.gethostname()}-{os.getpid()}"
     write_whole(
-        Path(settings.output, record["archive"]),
+        Path(settings.folders.output, record["archive"]),
         data,
-        before_rename=lambda: append_record(settings.output, writer, record),
+        before_rename=lambda: append_record(settings.folders.output, writer, record),
     )
 
 
@@ -426,8 +387,8 @@ def count_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[
     """
     for chunk in chunks:
         try:
-            if chunk.payload is None and not sees_output(settings):
-                yield {"unseen": True, "archive": chunk.picture.archive}
+            if chunk.payload is None and not settings.folders.are_seen():
+                yield {"unseen": True, "key": chunk.picture.archive}
                 continue
             arrays, _, info = _chunk_pixels(settings, chunk)
             first, *others = map(Counts.of, arrays)
@@ -446,8 +407,8 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
     for chunk in chunks:
         picture = chunk.picture
         try:
-            if chunk.payload is None and not sees_output(settings):
-                yield {"unseen": True, "archive": picture.archive}
+            if chunk.payload is None and not settings.folders.are_seen():
+                yield {"unseen": True, "key": picture.archive}
                 continue
             arrays, icc, info = _chunk_pixels(settings, chunk)
             coded, look = [], Look.nothing()

@@ -13,13 +13,14 @@ from PIL import Image
 
 import compress
 import femto
-from femto_spark import job, plan, records
+from femto_spark import job, plan, records, runner
 from femto_spark.job import Job, Options
 from femto_spark.records import JobError
+from femto_spark.runner import Runner
 
 
 @pytest.fixture
-def run(context, tmp_path):
+def run(context, tmp_path, monkeypatch):
     """Run a job over tmp_path/in; gives its Outcome, with `parts`: tasks by description."""
 
     def run(**changes):
@@ -29,14 +30,15 @@ def run(context, tmp_path):
         )
         one = Job(options, lambda: context)
         parts = {}
-        spread = one._spread
+        spread = Runner.spread
 
-        def counting(function, groups, description):
+        def counting(runner, function, groups, description):
             parts.setdefault(description, []).append(len(groups))
-            return spread(function, groups, description)
+            return spread(runner, function, groups, description)
 
-        one._spread = counting
-        outcome = one.run()
+        with monkeypatch.context() as patched:
+            patched.setattr(Runner, "spread", counting)
+            outcome = one.run()
         outcome.parts = parts
         return outcome
 
@@ -94,7 +96,7 @@ def test_effort_and_tune(run):
 def test_a_large_picture_is_shared_and_gives_the_same_bytes(run, target, reader, monkeypatch):
     wide = picture(24, 3 * 1024 + 100, 4)
     save(run.input / "wide.png", wide)
-    monkeypatch.setattr(job, "FED_BYTES", 4 * 200_000)  # so that the driver feeds in portions
+    monkeypatch.setattr(runner, "FED_BYTES", 4 * 200_000)  # so that the driver feeds in portions
     outcome = run(target=target, cut_above=0.01, reader=reader)
     (row,) = outcome.rows
     assert row["status"] == "done", row["error"]
@@ -420,7 +422,7 @@ def dying(original):
 
     def compress(settings, groups):
         groups = list(groups)
-        if any(item.picture.source.name == "3.png" for items in groups for item in items):
+        if any(item.thing.source.name == "3.png" for items in groups for item in items):
             os.kill(os.getpid(), 9)
         return original(settings, iter(groups))
 
@@ -457,7 +459,8 @@ def blind(original):
     def elsewhere(settings, *arguments):
         from dataclasses import replace
 
-        return original(replace(settings, output="/nowhere", input="/nowhere"), *arguments)
+        nowhere = replace(settings.folders, output="/nowhere", input="/nowhere")
+        return original(replace(settings, folders=nowhere), *arguments)
 
     return elsewhere
 
