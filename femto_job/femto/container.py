@@ -30,7 +30,7 @@ HASH_DIGITS = 16
 """Of its basis's hash an archive holds the first digits."""
 MAX_SIDE = 1 << 20
 """Largest width or height of a picture, in pixels."""
-MAX_PIXELS = 1 << 32
+MAX_PIXELS = 1 << 36
 """Largest picture, in pixels."""
 MIN_STEP = 0.05
 """Finest quantiser step in grey levels, of a picture that uses at least 256 of them."""

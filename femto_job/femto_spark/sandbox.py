@@ -23,6 +23,8 @@ BASE_SECONDS = 60
 SECONDS_PER_MEGAPIXEL = 5
 BASE_MEMORY = 1 << 30
 MEMORY_PER_PIXEL = 64
+MOST_PIXELS = 1 << 28
+"""As many as femto.pictures decodes at once; of larger pictures windows are read."""
 
 
 class UnreadablePicture(Exception):
@@ -136,6 +138,7 @@ class Sandbox:
         )
 
     def _call(self, request: dict, data: bytes | None = None, pixels: int = 0):
+        pixels = min(pixels, MOST_PIXELS)
         seconds = self._seconds + int(SECONDS_PER_MEGAPIXEL * pixels / 1e6)
         request |= {
             "nbytes": None if data is None else len(data),

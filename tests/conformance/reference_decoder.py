@@ -86,7 +86,7 @@ def read_archive(data: bytes) -> dict:
     if zlib.crc32(text) != top["crc"]:
         raise ValueError("the header's checksum is wrong")
     width, height = image["width"], image["height"]
-    if not (1 <= width <= 1 << 20 and 1 <= height <= 1 << 20 and width * height <= 1 << 32):
+    if not (1 <= width <= 1 << 20 and 1 <= height <= 1 << 20 and width * height <= 1 << 36):
         raise ValueError("the size is outside of the limits")
     if image["mode"] not in ("L", "RGB") or not 1 <= image["bits"] <= 16:
         raise ValueError("the mode or the depth is unknown")

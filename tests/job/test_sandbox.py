@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from job_tools import JOB, picture, save
 
 from femto_spark import sandbox
@@ -117,6 +118,39 @@ def test_real_pictures_by_path_and_by_bytes(tmp_path):
         path.unlink()
         with pytest.raises(UnreadablePicture, match="No such file"):
             reader.open(str(path), name="a.png", page=0, gray=False, pixels=1200)
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "samples"), [(40_000, 30_000, 1), (40_000, 25_000, 3), (83_334, 80_000, 3)]
+)
+def test_gigabytes_are_read_in_bounded_memory(tmp_path, height, width, samples):
+    path = tmp_path / "huge.tif"
+    shape = (height, width, samples)
+    tifffile.imwrite(
+        path,
+        shape=shape if samples == 3 else shape[:2],
+        dtype=np.uint8,
+        photometric="rgb" if samples == 3 else "minisblack",
+        metadata=None,
+    )
+    assert path.stat().st_blocks < 1000  # a hole
+    reader = Sandbox()
+    try:
+        (found,) = reader.probe(str(path), name="huge.tif")
+        assert (found["height"], found["width"], found["error"]) == (height, width, None)
+        page = reader.open(
+            str(path), name="huge.tif", page=0, gray=False, pixels=found["height"] * found["width"]
+        )
+        for y in (0, height - 1024):
+            for x in (0, 1024, width - 1024):
+                assert not page[y : y + 1024, x : x + 1024].any()
+        peak = Path(f"/proc/{reader._process.pid}/status").read_text().partition("VmHWM:")[2]
+        assert int(peak.split()[0]) < 200_000
+        os.truncate(path, 1 << 20)
+        with pytest.raises(UnreadablePicture, match="became shorter while it was read"):
+            page[height - 1024 : height, :1024]
     finally:
         reader.close()
 

@@ -457,6 +457,19 @@ def test_strip_metadata_leaves_nothing():
     assert stripped == plain
 
 
+def test_sound_metadata_are_converted_once(monkeypatch):
+    parsed = []
+    original = about.ifd.parse
+    monkeypatch.setattr(about.ifd, "parse", lambda data: parsed.append(1) or original(data))
+    sound = {"exif": exif(), "xmp": "<x/>", "text": [["Author", "me"]]}
+    for damage, lost in ({}, []), ({"resolution": ["x"]}, ["resolution"]):
+        parsed.clear()
+        _, directories, left_out = about.for_tiff(sound | damage)
+        assert {0x0110, 700, 315} <= {tag.code for tag in directories[0]}
+        assert left_out == lost
+        assert len(parsed) == 1 or damage
+
+
 def test_metadata_of_strangers_are_limited():
     for damaged in (
         "%%%",

@@ -97,4 +97,4 @@ def test_stacks_do_not_open_other_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tifffile.TiffFile, "__init__", watched)
     (info,) = probe(path)
     assert info.error is None
-    assert [str(file) for file in opened] == [str(path)]
+    assert [file.name for file in opened] == [str(path)]

@@ -1,6 +1,9 @@
 """Reading picture files: every format gives the pixels that docs/PICTURES.md promises."""
 
+import contextlib
 import io
+import os
+import resource
 import struct
 import zlib
 from dataclasses import replace
@@ -12,7 +15,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from femto import LaffError
-from femto.pictures import PageInfo, open_page, probe, write_picture
+from femto.pictures import PageInfo, common, ifd, open_page, probe, write_picture
 
 HEIGHT, WIDTH = 61, 83
 _rng = np.random.default_rng(7)
@@ -201,6 +204,19 @@ def test_levels_that_a_file_declares():
         assert probe(data)[0].levels is None
 
 
+@contextlib.contextmanager
+def limited_memory(nbytes: int):
+    """Within it, this process can get so many bytes of address space more."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def raw_tiff(width, height, bits, pixels, *, photometric=1, extra=()) -> bytes:
     """A little-endian TIFF of one uncompressed grey strip; extra: more tags."""
     tags = [
@@ -323,22 +339,106 @@ def test_a_strip_is_decoded_once_for_a_row_of_windows(monkeypatch):
     assert len(decoded) == 2
 
 
-def test_uncompressed_tiff_is_mapped_not_read(tmp_path):
-    # 3 GB of zeros on disk as a hole: reading it would take that much memory.
+def huge_tiff(path, shape, *, bits=8, tile=None, planar=False, compression=1) -> None:
+    """A TIFF of zeros, all but its header a hole: reading or mapping it would take as much memory
+    as it is long."""
+    height, width, samples = shape
+    planes, in_pixel = (samples, 1) if planar else (1, samples)
+    tall, wide = tile or (height, width)
+    count = planes * -(-height // tall) * -(-width // wide)
+    nbytes = tall * wide * in_pixel * bits // 8
+    size = 4096 + count * 16 + count * nbytes
+    big = size >= 1 << 32
+    start, kind = size - count * nbytes, 16 if big else 4
+    at, lengths = (324, 325) if tile else (273, 279)
+    tags = [
+        ifd.number(256, 4, [width], "<"),
+        ifd.number(257, 4, [height], "<"),
+        ifd.number(258, 3, [bits] * samples, "<"),
+        ifd.number(259, 3, [compression], "<"),
+        ifd.number(262, 3, [2 if samples == 3 else 1], "<"),
+        ifd.number(277, 3, [samples], "<"),
+        ifd.number(284, 3, [2 if planar else 1], "<"),
+        ifd.number(at, kind, [start + i * nbytes for i in range(count)], "<"),
+        ifd.number(lengths, kind, [nbytes] * count, "<"),
+    ]
+    tags += [ifd.number(322, 4, [wide], "<"), ifd.number(323, 4, [tall], "<")] if tile else []
+    head = b"II" + (struct.pack("<HHHQ", 43, 8, 0, 16) if big else struct.pack("<HI", 42, 8))
+    path.write_bytes(head + ifd.written(tags, len(head), "<", big))
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((40_000, 30_000, 1), {}),
+        ((25_000, 40_000, 3), {}),
+        ((25_000, 40_000, 3), {"planar": True}),
+        ((35_000, 30_000, 1), {"bits": 16, "tile": (512, 512)}),
+        ((83_334, 80_000, 3), {}),
+        ((83_334, 80_000, 3), {"tile": (1024, 1024)}),
+    ],
+)
+def test_gigabytes_of_an_uncompressed_tiff_are_read_by_window(tmp_path, shape, options):
     path = tmp_path / "huge.tif"
-    header = raw_tiff(40_000, 75_000, 8, b"")
-    header = header.replace(
-        struct.pack("<HHII", 279, 4, 1, 0), struct.pack("<HHII", 279, 4, 1, 3_000_000_000)
-    )
-    header = header.replace(
-        struct.pack("<HHII", 273, 4, 1, 8), struct.pack("<HHII", 273, 4, 1, 4096)
-    )
-    with open(path, "wb") as file:
-        file.write(header)
-        file.truncate(4096 + 3_000_000_000)
+    huge_tiff(path, shape, **options)
+    height, width, samples = shape
+    with limited_memory(256 << 20), open_page(path) as reader:
+        assert reader.shape == (shape if samples == 3 else shape[:2])
+        assert not reader[height - 1000 : height, width - 1000 : width].any()
+
+
+def test_windows_of_an_uncompressed_tiff_are_read_where_they_lie(tmp_path):
+    for order in "<>":
+        for planar in ("contig", "separate"):
+            pixels = RGB16 if planar == "contig" else RGB16.transpose(2, 0, 1)
+            path = tmp_path / "a.tif"
+            tifffile.imwrite(path, pixels, photometric="rgb", planarconfig=planar, byteorder=order)
+            for source in (path, path.read_bytes()):
+                with open_page(source) as reader:
+                    for y, x in ((0, 0), (5, 7), (HEIGHT - 3, WIDTH - 2)):
+                        np.testing.assert_array_equal(
+                            reader[y : y + 9, x : x + 11], RGB16[y : y + 9, x : x + 11]
+                        )
+                        np.testing.assert_array_equal(reader[y : y + 9, :], RGB16[y : y + 9])
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "lzw"}])
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path, options):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.tile(RGB8, (9, 9, 1)), photometric="rgb", **options)
     with open_page(path) as reader:
-        assert reader.shape == (75_000, 40_000)
-        assert not reader[74_000:75_000, 39_000:40_000].any()
+        os.truncate(path, 4096)
+        with pytest.raises(LaffError, match="became shorter while it was read; copy it"):
+            reader[:, :]
+
+
+def test_the_header_of_a_tiff_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((2000, 1000), np.uint8), rowsperstrip=1, description="said")
+    opened, read_bytes = [], []
+
+    class Counted(io.FileIO):
+        def __init__(self, *args):
+            opened.append(args)
+            super().__init__(*args)
+
+        def read(self, size=-1):
+            data = super().read(size)
+            read_bytes.append(len(data))
+            return data
+
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            read_bytes.append(count)
+            return count
+
+    monkeypatch.setattr(common.Source, "open", lambda source: Counted(source.path, "rb"))
+    with open_page(path) as reader:
+        assert b"said" in reader.metadata["exif"]
+        assert len(opened) == 2  # once to tell what it is
+        # The lists of strips, of 8 bytes a row, are looked at by one reader alone.
+        assert sum(read_bytes) < 2000 * 8 + 4096
 
 
 # PNG, JPEG, WebP, BMP ---------------------------------------------------------------------------

@@ -32,9 +32,9 @@ RAW_MARKS = (
     (0, b"\0MRM"),
 )
 
-# Pixels of a picture that is read by window, and of one that must be decoded as a whole (at most
-# 1 GiB in Pillow, which keeps RGB as four bytes).
-MAX_PIXELS = 1 << 32
+# Pixels of a picture that is read by window (as many as an archive holds), and of one that must be
+# decoded as a whole (at most 1 GiB in Pillow, which keeps RGB as four bytes).
+MAX_PIXELS = 1 << 36
 MAX_WHOLE_PIXELS = 1 << 28
 MAX_SIDE = 1 << 20
 MAX_PAGES = 1 << 16
@@ -198,6 +198,7 @@ class Source:
         if self.nbytes == 0:
             raise LaffError(f"{self.name}: is empty (0 bytes); copy it again from where it came")
         self.suffix = Path(self.name).suffix.lower()
+        self._kind: str | None = None
 
     def open(self):
         if self.data is not None:
@@ -209,8 +210,32 @@ class Source:
                 self.name, exc, "read", "check its name and that you may read it"
             ) from exc
 
+    def bytes_at(self, file, at: int, nbytes: int) -> bytes:
+        """Bytes of `file`, as open() gave it, that are there by its size. Raises LaffError if they
+        are no longer."""
+        data = bytearray(nbytes)
+        self.read_into(file, at, data)
+        return bytes(data)
+
+    def read_into(self, file, at: int, array) -> None:
+        """Fill a contiguous array, or another buffer, with bytes of the file."""
+        left = memoryview(array).cast("B")
+        if self.data is not None:
+            left[:] = memoryview(self.data)[at : at + len(left)]
+            return
+        while len(left):
+            count = os.preadv(file.fileno(), [left], at)
+            if count == 0:
+                raise LaffError(f"{self.name}: became shorter while it was read; copy it again")
+            left, at = left[count:], at + count
+
     def kind(self) -> str:
         """The format, told by the first bytes; RAW without a mark of its own by the name."""
+        if self._kind is None:
+            self._kind = self._told_kind()
+        return self._kind
+
+    def _told_kind(self) -> str:
         with self.open() as file:
             head = file.read(132)
         # Its first 128 bytes are free, and TIFF's are found there.

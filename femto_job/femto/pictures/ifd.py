@@ -1,7 +1,7 @@
 """Image file directories, as TIFF and EXIF have them: tags in, tags out."""
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 MAX_TAGS = 4096
@@ -63,12 +63,18 @@ def header(data: bytes) -> tuple[str, bool, int]:
 
 
 def read(
-    at: int, order: str, big: bool, fetch: Callable[[int, int], bytes], limit: int
+    at: int,
+    order: str,
+    big: bool,
+    fetch: Callable[[int, int], bytes],
+    limit: int,
+    unwanted: Container[int] = (),
 ) -> tuple[list[Tag], int, list[int]]:
     """The directory at `at`: its tags, where the next one lies (0: none), and the numbers of the
     tags whose values are missing, of an unknown type, or longer than `limit` bytes.
 
-    fetch(at, nbytes) gives bytes of the file, fewer where it ends. Raises ValueError.
+    fetch(at, nbytes) gives bytes of the file, fewer where it ends; unwanted: numbers of tags that
+    are passed over. Raises ValueError.
     """
     sizes, width, letter = (BIG_SIZES, 20, "Q") if big else (SIZES, 12, "I")
     head = fetch(at, 8 if big else 2)
@@ -82,15 +88,18 @@ def read(
     tags, bad = [], []
     for start in range(0, min(count, len(entries) // width) * width, width):
         code, type, length = struct.unpack_from(order + "HH" + letter, entries, start)
+        if code in unwanted:
+            continue
         inline = start + width - (8 if big else 4)
         nbytes = length * sizes.get(type, 0)
         if not nbytes or nbytes > limit:
             bad.append(code)
             continue
-        where = at + inline
-        if nbytes > width - inline + start:
+        if nbytes <= width - inline + start:
+            where, data = at + inline, entries[inline : inline + nbytes]
+        else:
             (where,) = struct.unpack_from(order + letter, entries, inline)
-        data = fetch(where, nbytes)
+            data = fetch(where, nbytes)
         limit -= nbytes
         if len(data) == nbytes:
             tags.append(Tag(code, type, data, where))

@@ -46,6 +46,8 @@ _LAYOUT = frozenset((
     32996, 32997, 32998, 33421, 33422,
 ))
 """Tags that say how a file lays its pixels out, or how values become colours."""
+_UNWANTED = (_LAYOUT | {_ICC}) - {_ORIENTATION}
+"""Of a TIFF's own directories, what is not even read: the list of strips may be long."""
 _STRUCTURE = frozenset((
     *range(33628, 33632),  # MetaMorph STK
     34361, 34362,          # FluoView
@@ -287,8 +289,7 @@ def gather(source, plan) -> Found:
         if own is not None:
             own(found)
         elif kind == "TIFF":
-            with source.open() as file:
-                _from_tiff(file, plan, found)
+            _from_tiff(plan, found)
         elif kind in ("JPEG", "PNG", "RAW"):
             with source.open() as file:
                 {"JPEG": _from_jpeg, "PNG": _from_png, "RAW": _from_raw}[kind](file, found)
@@ -300,7 +301,9 @@ def gather(source, plan) -> Found:
     return found
 
 
-def _from_tiff(file, plan, found: Found) -> None:
+def _from_tiff(plan, found: Found) -> None:
+    file = plan.file
+    file.seek(0)
     order, big, first = ifd.header(file.read(16))
 
     def fetch(at: int, nbytes: int) -> bytes:
@@ -312,11 +315,12 @@ def _from_tiff(file, plan, found: Found) -> None:
 
     def take(at: int, directory: int, own: bool) -> None:
         try:
-            tags, _, bad = ifd.read(at, order, big, fetch, MAX_BYTES)
+            unwanted = () if directory else _UNWANTED
+            tags, _, bad = ifd.read(at, order, big, fetch, MAX_BYTES, unwanted)
         except (ValueError, struct.error):
             lost.add(directory)
             return
-        lost.update(code for code in bad if code not in _LAYOUT)
+        lost.update(code for code in bad if code != _ORIENTATION)
         kept = directories.setdefault(directory, {})
         for tag in tags:
             if tag.code in POINTED[directory]:
@@ -340,16 +344,14 @@ def _from_tiff(file, plan, found: Found) -> None:
     resolution = _resolution(list(main.values()), order)
     if resolution:
         found.resolution(*resolution)
-    for code in (_X_RESOLUTION, _Y_RESOLUTION, _UNIT, _ICC):
+    for code in (_X_RESOLUTION, _Y_RESOLUTION, _UNIT, _ORIENTATION):
         main.pop(code, None)
     if _LAYERS in main:
         del main[_LAYERS]
         found.note("Photoshop layers not kept")
     turned = orientation is not None and orientation.values(order)[0] != 1
     for code in list(main):
-        if code in _LAYOUT:
-            del main[code]
-        elif code in _STRUCTURE or (turned and code in _GEOREFERENCE):
+        if code in _STRUCTURE or (turned and code in _GEOREFERENCE):
             del main[code]
             lost.add(code)
     classic = {}
@@ -583,17 +585,18 @@ def _careful(convert):
 
     @functools.wraps(convert)
     def careful(metadata: dict):
-        sound, damaged = {}, []
-        for key, value in metadata.items():
-            try:
-                if not isinstance(value, _TYPES.get(key, object)):
-                    raise TypeError(key)
-                convert({key: value})
-            except Exception:
-                damaged.append(key)
-            else:
-                sound[key] = value
-        *result, lost = convert(sound)
+        sound = {k: v for k, v in metadata.items() if isinstance(v, _TYPES.get(k, object))}
+        damaged = [key for key in metadata if key not in sound]
+        try:
+            *result, lost = convert(sound)
+        except Exception:  # one of them, or several: each is tried by itself
+            for key in list(sound):
+                try:
+                    convert({key: sound[key]})
+                except Exception:
+                    damaged.append(key)
+                    del sound[key]
+            *result, lost = convert(sound)
         return *result, lost + damaged
 
     return careful

@@ -74,9 +74,9 @@ def open_page(
     """Open one page for reading by window; a context manager.
 
     page: as PageInfo.page; gray: convert colour to grey (BT.601 luma); path_or_bytes, name, bands,
-    alpha and range as for probe(). Strips and tiles of a TIFF are decoded as windows need them,
-    uncompressed ones are mapped; other formats are decoded as a whole at the first window. Raises
-    LaffError.
+    alpha and range as for probe(). Strips and tiles of a TIFF are decoded as windows need them, of
+    uncompressed ones only the window is read; other formats are decoded as a whole at the first
+    window. Raises LaffError.
     """
     source = Source(path_or_bytes, name)
     reading = Reading.checked(bands, alpha, range)

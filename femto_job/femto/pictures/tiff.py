@@ -96,13 +96,14 @@ def _choices(plane: Plane, reading: Reading) -> list[tuple[tuple[int, ...] | Non
 class _TiffPlan(Plan):
     """One picture of a TIFF. Decodes only the strips or tiles that a window touches.
 
-    bands: those that make the picture, or None: what the colour space says, and alpha.
+    file: the open file, which is closed with the plan; bands: those that make the picture, or None:
+    what the colour space says, and alpha.
     """
 
     def __init__(
         self,
         source: Source,
-        tif,
+        file,
         plane: Plane,
         reading: Reading,
         bands: tuple[int, ...] | None,
@@ -114,7 +115,7 @@ class _TiffPlan(Plan):
         self.ifd_offset = page.offset
         self._frame = plane.frame
         self._bands = bands
-        self._file = tif.filehandle
+        self.file = file
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cache_nbytes = 0
@@ -452,14 +453,15 @@ class _TiffPlan(Plan):
         offsets, nbytes = self._segments(page, count, full)
         self._whole = None
         present = nbytes > 0
-        self._mapped = None
+        self._flat = False
         if compression == 1:
             short = present & (nbytes < full)
             if short.any() or not (present.any() or self._left_out_by_gdal(page)):
                 if page.is_subsampled:
                     return self._through_libtiff()
                 raise self._refuse("holds fewer pixels than its header says", "copy it again")
-            if present.all() and self._map(page, offsets, full):
+            self._flat = present.all() and self._lies_flat(page, offsets, full)
+            if self._flat:
                 return None
         elif compression in _EXPANSION:
             check_promise(
@@ -497,14 +499,13 @@ class _TiffPlan(Plan):
             step = full.sum()
             offsets += self._frame * step
         size = self._source.nbytes
+        raw = int(page.compression) == 1 and not page.is_subsampled
+        self._offsets, self._nbytes = offsets, nbytes
+        if (nbytes >= (full if raw else 1)).all() and (offsets + nbytes <= size).all():
+            return offsets, nbytes
         if ((offsets >= size) & (offsets + nbytes > 0)).any():
             raise self._refuse("its pixels lie beyond its end, it is cut short", "copy it again")
-        marks = np.unique(np.append(offsets, [page.offset, size]))
-        room = marks[np.searchsorted(marks, offsets, side="right").clip(max=len(marks) - 1)]
-        room = np.where(offsets > 0, room - offsets, 0)
-        if self._frame:
-            room = np.minimum(size - offsets, full)
-        raw = int(page.compression) == 1 and not page.is_subsampled
+        room = self._rooms(page, offsets, full)
         wrong = (nbytes == 0) & (room > 0) | (offsets + nbytes > size)
         if raw:
             wrong |= (nbytes < full) & (room >= full) & (nbytes > 0)
@@ -517,9 +518,17 @@ class _TiffPlan(Plan):
             count, kind = int(wrong.sum()), "tile" if page.is_tiled else "strip"
             many = "" if count == 1 else "s"
             self._notes.append(f"wrong length{many} of {count} {kind}{many} mended")
-        self._offsets, self._nbytes = offsets, mended
-        self._room = np.maximum(room, mended)
+        self._nbytes = mended
         return offsets, mended
+
+    def _rooms(self, page, offsets: np.ndarray, full: np.ndarray) -> np.ndarray:
+        """How many bytes each strip or tile can have, by what follows it."""
+        size = self._source.nbytes
+        if self._frame:
+            return np.minimum(size - offsets, full)
+        marks = np.unique(np.append(offsets, [page.offset, size]))
+        room = marks[np.searchsorted(marks, offsets, side="right").clip(max=len(marks) - 1)]
+        return np.where(offsets > 0, room - offsets, 0)
 
     def _through_libtiff(self):
         """Subsampled YCbCr and old-style JPEG: rare, and only libtiff (in Pillow) reads them."""
@@ -551,30 +560,37 @@ class _TiffPlan(Plan):
             raise ValueError("its size is told in two ways")
         return pixels
 
-    def _map(self, page, offsets, full) -> bool:
-        """Map the pixels into memory, if they lie in one piece; whether they do."""
-        if (
+    def _lies_flat(self, page, offsets, full) -> bool:
+        """Whether the pixels lie in one piece, so that any part of a row is read by itself. Not
+        mapped into memory: a file that shrinks meanwhile would end the process."""
+        return not (
             page.is_tiled
             or self._bits not in (8, 16, 32, 64)
             or int(page.fillorder) != 1
             or int(page.predictor) != 1
             or page.is_subsampled
             or (offsets[1:] != offsets[:-1] + full[:-1]).any()
-        ):
-            return False
-        dtype = self._dtype.newbyteorder(page.parent.byteorder)
+        )
+
+    def _flat_window(self, y0, y1, x0, x1, bands) -> np.ndarray:
+        """The window of `bands`, or all, of pixels that lie in one piece; as _stored."""
         height, width = self.size
-        shape = (height, width, self._samples)
-        if self._planes > 1:
-            shape = (self._samples, height, width)
-        offset = int(offsets[0])
-        if self._source.data is not None:
-            count = height * width * self._samples
-            pixels = np.frombuffer(self._source.data, dtype, count, offset).reshape(shape)
-        else:
-            pixels = np.memmap(self._source.path, dtype, "r", offset, shape)
-        self._mapped = pixels if self._planes == 1 else pixels.transpose(1, 2, 0)
-        return True
+        dtype = self._dtype.newbyteorder(self._page.parent.byteorder)
+        apart = self._planes > 1
+        in_pixel = 1 if apart else self._samples
+        planes = (range(self._samples) if bands is None else bands) if apart else (0,)
+        out = np.empty((len(planes), y1 - y0, x1 - x0, in_pixel), dtype)
+        pixel = in_pixel * dtype.itemsize
+        for plane, part in zip(planes, out, strict=True):
+            at = int(self._offsets[0]) + (((plane * height) + y0) * width + x0) * pixel
+            # Whole rows follow each other.
+            for rows in (part,) if x1 - x0 == width else part:
+                self._source.read_into(self.file, at, rows)
+                at += width * pixel
+        out = out[..., 0].transpose(1, 2, 0) if apart else out[0]
+        if bands is not None and not apart:
+            out = out[..., list(bands)]
+        return out.astype(self._dtype, copy=False)
 
     # Decoding
 
@@ -593,7 +609,8 @@ class _TiffPlan(Plan):
                 raise
             except Exception:
                 # Its length may be too small, or not even known: try all that can be its own.
-                room = int(self._room[index])
+                rooms = self._rooms(self._page, self._offsets, np.float64(self._raw_nbytes(index)))
+                room = max(int(rooms[index]), nbytes)
                 pixels = self._decoded_from(index, room, packed=True)
             self._cache[index] = pixels
             self._cache_nbytes += pixels.nbytes
@@ -603,10 +620,7 @@ class _TiffPlan(Plan):
 
     def _decoded_from(self, index: int, nbytes: int, *, packed: bool = False) -> np.ndarray:
         """The same from `nbytes` of the file; packed: more may follow than PackBits allows."""
-        self._file.seek(int(self._offsets[index]))
-        data = self._file.read(nbytes)
-        if len(data) != nbytes:
-            raise ValueError("cut short")
+        data = self._source.bytes_at(self.file, int(self._offsets[index]), nbytes)
         if packed and int(self._page.compression) == 32773:
             data = _first_packbits(data, self._raw_nbytes(index))
         self._check_codestream(data)
@@ -667,11 +681,8 @@ class _TiffPlan(Plan):
     def _stored(self, y0, y1, x0, x1) -> np.ndarray:
         """The window's samples as the file stores them, of the chosen bands: (h, w, bands)."""
         bands = range(self._samples) if self._bands is None else self._bands
-        if self._mapped is not None:
-            pixels = self._mapped[y0:y1, x0:x1]
-            if self._bands is not None:
-                pixels = pixels[..., list(bands)]
-            return pixels.astype(pixels.dtype.newbyteorder("="))
+        if self._flat:
+            return self._flat_window(y0, y1, x0, x1, self._bands)
         tall, wide = self._segment
         apart = self._planes > 1
         out = np.empty((y1 - y0, x1 - x0, len(bands) if apart else self._samples), self._dtype)
@@ -734,9 +745,9 @@ class _TiffPlan(Plan):
     def close(self):
         self._cache.clear()
         self._cache_nbytes = 0
-        self._mapped = None
         self._whole_pixels = None
         self._page.parent.close()
+        self.file.close()
 
 
 def _first_packbits(data: bytes, nbytes: int) -> bytes:
@@ -763,11 +774,12 @@ def tiff_plans(
     import tifffile
 
     # The file stays open until a plan is closed. OME-TIFF may name further files; none is opened.
-    tif = tifffile.TiffFile(source.open() if source.path is None else source.path, _multifile=False)
+    file = source.open()
     try:
+        tif = tifffile.TiffFile(file, name=source.name, _multifile=False)
         planes = planes_of(source, tif)
         if planes is None:
-            tif.close()
+            file.close()
             return None
         found = [(plane, *choice) for plane in planes for choice in _choices(plane, reading)]
         if only is not None and not 0 <= only < len(found):
@@ -780,7 +792,7 @@ def tiff_plans(
                 label = _joined_label(plane, band_label, number, planes)
                 try:
                     with decoding(source.name):
-                        plans.append(_TiffPlan(source, tif, plane, reading, bands, number, label))
+                        plans.append(_TiffPlan(source, file, plane, reading, bands, number, label))
                 except LaffError as exc:
                     errors.append(exc)
                     size = (int(plane.page.imagewidth), int(plane.page.imagelength))
@@ -789,7 +801,7 @@ def tiff_plans(
             raise errors[0]
         return plans
     except BaseException:
-        tif.close()
+        file.close()
         raise
 
 
