@@ -24,8 +24,12 @@ from .sandbox import Sandbox, UnreadablePicture
 
 BATCHES_IN_FLIGHT = 4
 FED_BYTES = 128 << 20
-"""What the driver reads ahead for the executors, over all batches in flight; a larger thing
-counts for itself."""
+"""What the driver reads ahead for the executors at least, over all batches in flight; a larger
+thing counts for itself."""
+FED_BYTES_PER_CORE = 96 << 20
+"""What it reads ahead if its memory allows: a picture of 16 megapixels of 16 bits for each core."""
+FED_SHARE = 3
+"""One of so many bytes of the heap of Spark's driver may hold what is fed."""
 WAIT_SECONDS = 15
 """How long a cluster may take to give cores before the user is told."""
 
@@ -240,10 +244,10 @@ class Runner:
             for group in groups
             if (items := [Item(t) for t in group if not self.is_fed(work.source(t))])
         ]
+        fed = [own for g in groups if (own := [t for t in g if self.is_fed(work.source(t))])]
         things = {work.key(thing): thing for group in groups for thing in group}
         if seen:
             self._finish(self._do(seen, work), things, work)
-        fed = [own for g in groups if (own := [t for t in g if self.is_fed(work.source(t))])]
         for parts in self._portions(fed, work):
             self._finish(self._do(parts, work), things, work)
 
@@ -276,8 +280,11 @@ class Runner:
             yield [part for part in parts if part]
 
     def portion_nbytes(self) -> int:
-        """How many bytes the driver reads for one batch."""
-        return FED_BYTES // BATCHES_IN_FLIGHT
+        """How many bytes the driver reads for one batch: enough for all cores, over all batches, as
+        far as the memory of Spark's driver allows."""
+        heap = self.context._jvm.java.lang.Runtime.getRuntime().maxMemory()
+        wanted = min(self.cores * FED_BYTES_PER_CORE, heap // FED_SHARE)
+        return max(FED_BYTES, wanted) // BATCHES_IN_FLIGHT
 
     def _finish(self, results: list[dict], things: dict[str, Any], work: Work) -> None:
         """Take the results of a batch; what executors could not see is fed to them."""
@@ -312,23 +319,35 @@ class Runner:
     def spread_safely(
         self, function: Callable, parts: list, description: str, lost: Callable
     ) -> list:
-        """The same, but parts whose process dies are tried again alone, then item by item (of parts
-        that are lists); what still kills its process becomes `lost(item, reason)`."""
+        """The same, but parts whose process dies are halved (the items of the last one, too, of
+        parts that are lists) until what kills it is alone: that becomes `lost(item, reason)`."""
         try:
             return self.spread(function, parts, description)
         except (JobError, Stopped):
             raise
         except Exception as error:
             reason = session.why_lost(error)
-        again = partial(self.spread_safely, function, description=description, lost=lost)
-        if len(parts) > 1:
-            return [result for part in parts for result in again(parts=[part])]
-        (part,) = parts
-        if isinstance(part, list):
-            if len(part) > 1:
-                return [result for item in part for result in again(parts=[[item]])]
-            part = part[0]
-        return [lost(part, reason)]
+        halves = _halves(parts)
+        if not halves:
+            (part,) = parts
+            return [lost(part[0] if isinstance(part, list) else part, reason)]
+        return [
+            result
+            for half in halves
+            for result in self.spread_safely(function, half, description, lost)
+        ]
+
+
+def _halves(parts: list) -> list[list]:
+    """Half the parts each, or of a single one half its items each; none if it is one item."""
+    if len(parts) > 1:
+        middle = len(parts) // 2
+        return [parts[:middle], parts[middle:]]
+    (part,) = parts
+    if not isinstance(part, list) or len(part) < 2:
+        return []
+    middle = len(part) // 2
+    return [[part[:middle]], [part[middle:]]]
 
 
 def why_unread(error: Exception) -> str:

@@ -79,6 +79,8 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
         conf.set("spark.ui.showConsoleProgress", "false")
         # The results of a batch are bounded by the driver itself.
         conf.setIfMissing("spark.driver.maxResultSize", "0")
+        # A file that the driver feeds is part of a task's message.
+        conf.setIfMissing("spark.rpc.message.maxSize", "2047")
         for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             conf.set(f"spark.executorEnv.{variable}", "1")
         if local:

@@ -1,0 +1,147 @@
+"""Work spread over Spark: what kills its process, what is fed, and when things are taken."""
+
+import os
+import threading
+
+import pytest
+
+from femto_spark import runner
+from femto_spark.plan import Source
+from femto_spark.runner import Folders, Runner, Work
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders, and the token by which executors know them."""
+    made = Folders(str(tmp_path / "in"), str(tmp_path / "out"), "run")
+    made.token.parent.mkdir(parents=True)
+    made.token.write_text(made.run)
+    return made
+
+
+class Numbers(Work):
+    """Counts what it is given; things are the names of files of some size."""
+
+    def __init__(self, task, nbytes: int = 1):
+        self.task, self._nbytes = task, nbytes
+        self.taken: list[str] = []
+        self.failed: dict[str, str] = {}
+
+    def describe(self, count):
+        return f"{count} numbers"
+
+    def key(self, thing):
+        return thing
+
+    def source(self, thing):
+        return Source(thing, self._nbytes, 0)
+
+    def load(self, thing):
+        return thing.encode()
+
+    def take(self, thing, result):
+        self.taken.append(thing)
+
+    def fail(self, thing, reason, *, fatal=False):
+        self.failed[thing] = reason
+
+
+def echo(poison: str | None = None):
+    """A task function that gives every thing back, but is killed by one."""
+
+    def task(groups):
+        for items in groups:
+            for item in items:
+                if item.thing == poison:
+                    os.kill(os.getpid(), 9)
+                yield {"key": item.thing}
+
+    return task
+
+
+@pytest.fixture
+def spreads(monkeypatch) -> list[int]:
+    """The number of tasks of every Spark job that a runner has started."""
+    sizes = []
+    spread = Runner.spread
+
+    def counting(self, function, parts, description):
+        sizes.append(len(parts))
+        return spread(self, function, parts, description)
+
+    monkeypatch.setattr(Runner, "spread", counting)
+    return sizes
+
+
+def test_what_kills_its_process_is_found_by_halving(context, folders, spreads):
+    """Of 10,000 things one is poison: everything else is done, in a few more jobs."""
+    names = [str(i) for i in range(10_000)]
+    groups = [names[i : i + 100] for i in range(0, 10_000, 100)]
+    work = Numbers(echo(poison="6789"))
+    with Runner(context, folders) as one:
+        one.run([lambda: one._do_batch(groups, work)], lambda: None)
+    assert sorted(work.taken) == sorted(set(names) - {"6789"})
+    assert list(work.failed) == ["6789"] and "lack of memory" in work.failed["6789"]
+    assert len(spreads) <= 1 + 2 * 7 + 2 * 7
+    assert sum(spreads) < 500
+
+
+def test_what_workers_do_not_see_is_done_once(context, folders):
+    given = context.accumulator(0)
+
+    def blind(groups):
+        for items in groups:
+            for item in items:
+                given.add(item.payload is not None)
+                yield {"key": item.thing, **({} if item.payload else {"unseen": True})}
+
+    work = Numbers(blind)
+    with Runner(context, folders) as one:
+        one.run(one.batches([["a", "b"], ["c"]], work), lambda: None)
+    assert sorted(work.taken) == ["a", "b", "c"] and given.value == 3
+
+
+def test_feeding_keeps_every_core_busy(context, folders, monkeypatch):
+    """Files of 20 MB on 16 cores: as many tasks are on their way at a time."""
+    monkeypatch.setattr(Runner, "cores", 16)
+    spread, changed = Runner.spread, threading.Condition()
+    under_way, most = [], []
+
+    def waiting(self, function, parts, description):
+        with changed:
+            under_way.append(len(parts))
+            most.append(sum(under_way))
+            changed.notify_all()
+            # Until there are enough, or no batch can come that is not here.
+            changed.wait_for(
+                lambda: max(most) >= 16 or len(under_way) == runner.BATCHES_IN_FLIGHT,
+                timeout=600,
+            )
+        results = spread(self, function, parts, description)
+        with changed:
+            under_way.remove(len(parts))
+        return results
+
+    monkeypatch.setattr(Runner, "spread", waiting)
+    work = Numbers(echo(), nbytes=20 << 20)
+    names = [str(i) for i in range(64)]
+    with Runner(context, folders, reader="driver") as one:
+        one.run(one.batches([[name] for name in names], work), lambda: None)
+    assert sorted(work.taken) == sorted(names)
+    assert max(most) >= 16
+
+
+def test_things_are_taken_when_they_are_needed(context, folders):
+    """A million groups are not held: no more than some batches are ahead of what is done."""
+    work = Numbers(echo())
+    ahead = []
+
+    def groups():
+        for i in range(200):
+            ahead.append(i - len(work.taken))
+            yield [str(i)]
+
+    with Runner(context, folders) as one:
+        one.run(one.batches(groups(), work), lambda: None)
+        assert len(work.taken) == 200
+        assert max(ahead) <= one.cores * (runner.BATCHES_IN_FLIGHT + 1)
