@@ -11,7 +11,7 @@ unpack    the packages on a worker, kept for the next job
 runner    work spread over Spark: batches, feeding, what kills its process
 job       compressing a folder: the driver
 progress  what is printed while it runs
-report    report.html and report.csv
+report    report.parquet, report.csv, failures.csv, and page: report.html
 summary   what is printed at the end
 """
 

@@ -63,7 +63,7 @@ class Outcome:
     """What came of a job: rows of the report, counts, and how long it took."""
 
     rows: list[dict]
-    ignored: list[str]
+    left_out: plan.LeftOut = field(default_factory=plan.LeftOut)
     seconds: float = 0.0
     coded_pixels: int = 0
     cores: int = 0
@@ -85,7 +85,7 @@ class Job(Work):
         self.options = options
         self._get_context = get_context
         self._progress: Progress | None = None
-        self.outcome = Outcome([], [])
+        self.outcome = Outcome([])
 
     def run(self) -> Outcome:
         """Compress everything that is not done. Raises JobError, KeyboardInterrupt."""
@@ -93,7 +93,7 @@ class Job(Work):
         found = plan.require_pictures(
             self.options.input, recursive=self.options.recursive, skip=self.options.output
         )
-        self.outcome.ignored = found.ignored
+        self.outcome.left_out = found.left_out
         for name, reason in found.failed:
             self._fail_file(name, reason)
         try:
@@ -103,11 +103,11 @@ class Job(Work):
         except OSError as error:
             raise JobError(self._unwritable(error)) from None
         self.outcome.seconds = time.monotonic() - began
-        if self.options.report:
-            try:
-                self.outcome.reports = report.write(self.options, self.outcome)
-            except OSError as error:
-                raise JobError(self._unwritable(error)) from None
+        self.outcome.rows.sort(key=lambda row: (row["picture"], row["page"]))
+        try:
+            self.outcome.reports = report.write(self.options, self.outcome)
+        except OSError as error:
+            raise JobError(self._unwritable(error)) from None
         return self.outcome
 
     # Finding out what there is to do

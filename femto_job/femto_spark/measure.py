@@ -2,13 +2,13 @@
 
 import base64
 import io
-import math
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from femto.samples import Levels, to_bytes
+from femto.target import psnr
 
 THUMBNAIL = 200
 """Longer edge of a thumbnail, in pixels."""
@@ -76,11 +76,9 @@ class Fidelity:
         self.ssim_sum += other.ssim_sum
         self.windows += other.windows
 
-    def psnr(self, peak: float) -> float | None:
-        """Peak signal-to-noise ratio in dB over all samples; None if there is no error."""
-        if not self.sse:
-            return None
-        return 10 * math.log10(peak**2 * self.samples / self.sse)
+    def psnr(self, peak: float) -> float:
+        """Peak signal-to-noise ratio in dB over all samples; infinite if there is no error."""
+        return psnr(self.sse, self.samples, peak)
 
     def ssim(self) -> float:
         """Mean structural similarity."""

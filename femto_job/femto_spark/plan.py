@@ -23,8 +23,12 @@ CUT_PIXELS = 16_000_000
 """A larger picture is always shared by several tasks."""
 MIN_CUT_PIXELS = 4_000_000
 """A smaller one never is, unless the user asks."""
-SHOWN = 24
+SHOWN = 12
 """Pictures shown in report.html, so that its size does not grow with the archive."""
+LISTED = 100
+"""Most names that are kept of what is left out."""
+KINDS = 1000
+"""Most extensions that are told apart."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,50 @@ class Picture:
 
 
 @dataclass
+class Names:
+    """How many there are of a kind, and the first names."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.first) < LISTED:
+            self.first.append(name)
+
+
+@dataclass
+class LeftOut:
+    """What lies in the input folder beside its pictures, and is not looked at.
+
+    `files` by their name, and `kinds`: how many of each extension; `linked`: folders that are
+    links, which are not followed; `folders`: sub-folders, of a job that is not recursive.
+    """
+
+    files: Names = field(default_factory=Names)
+    kinds: Counter = field(default_factory=Counter)
+    linked: Names = field(default_factory=Names)
+    folders: Names = field(default_factory=Names)
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.linked or self.folders)
+
+    def add_file(self, name: str) -> None:
+        kind = PurePosixPath(name).suffix.lower() or "no extension"
+        self.files.add(name)
+        self.kinds[kind if kind in self.kinds or len(self.kinds) < KINDS else "others"] += 1
+
+
+@dataclass
 class Found:
     """What lies in the input folder."""
 
     sources: list[Source] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def printable(name: str) -> str:
@@ -106,25 +148,32 @@ def find_pictures(
 ) -> Found:
     """List the pictures of a folder by their extension, in the order of their names.
 
-    Hidden files and folders (a leading dot) are passed over; so is the folder `skip`.
+    Hidden files and folders (a leading dot) are passed over; so is the folder `skip`. What else is
+    not looked at is counted.
     """
     found = Found()
     extensions = frozenset(extensions)
     for here, folders, names in os.walk(folder, onerror=lambda e: _unlistable(found, folder, e)):
-        folders[:] = sorted(
-            f
-            for f in folders
-            if recursive
-            and not f.startswith(".")
-            and (skip is None or not _same(Path(here, f), skip))
-        )
+        below = []
+        for name in sorted(folders):
+            path = Path(here, name)
+            if name.startswith(".") or (skip is not None and _same(path, skip)):
+                continue
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                found.left_out.linked.add(relative)
+            elif not recursive:
+                found.left_out.folders.add(relative)
+            else:
+                below.append(name)
+        folders[:] = below
         for name in sorted(names):
             if name.startswith("."):
                 continue
             path = Path(here, name)
             relative = path.relative_to(folder).as_posix()
             if path.suffix.lower() not in extensions:
-                found.ignored.append(relative)
+                found.left_out.add_file(relative)
                 continue
             try:
                 status = path.stat()
@@ -149,7 +198,9 @@ def require_pictures(folder: Path, *, recursive: bool, skip: Path | None = None)
         if found.sources or found.failed:
             return found
         hint = "put pictures there, or name another folder with --input"
-        if not recursive and any(p.is_dir() for p in folder.iterdir()):
+        if found.left_out.linked:
+            hint = "linked folders are not followed, " + hint
+        if found.left_out.folders:
             hint = "add --recursive to look into its sub-folders, " + hint
     except OSError as error:
         raise JobError(f"{printable(str(folder))}: {error.strerror}") from None

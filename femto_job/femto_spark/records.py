@@ -11,11 +11,14 @@ kill at any moment leaves either both, or a record without an archive of that si
 as not done.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 STATE_FOLDER = ".femto-job"
 PART_PREFIX, PART_SUFFIX = ".femto-", ".part"
@@ -25,17 +28,19 @@ class JobError(Exception):
     """The job as a whole cannot go on. The message is one line: what is wrong, what to do."""
 
 
-def write_whole(path: str | os.PathLike, data: bytes, *, before_rename=None) -> None:
-    """Write a file so that it appears under its name only when it is complete and on disk.
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike, *, before_rename=None) -> Iterator[BinaryIO]:
+    """A file to write into, which appears under its name only when it is complete and on disk.
 
-    `before_rename` is called when the data is safe, just before the name appears. Raises OSError.
+    `before_rename` is called when the data is safe, just before the name appears. If the body of
+    the with statement raises, no file appears, and one of that name stays. Raises OSError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f"{PART_PREFIX}{uuid.uuid4().hex}{PART_SUFFIX}"
     try:
         with open(part, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if before_rename is not None:
@@ -44,6 +49,12 @@ def write_whole(path: str | os.PathLike, data: bytes, *, before_rename=None) -> 
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | os.PathLike, data: bytes, *, before_rename=None) -> None:
+    """Write a file as `whole_file` does. Raises OSError."""
+    with whole_file(path, before_rename=before_rename) as file:
+        file.write(data)
 
 
 def remove_parts(output: Path) -> int:

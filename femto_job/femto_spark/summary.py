@@ -3,12 +3,12 @@
 Rows are read once, one at a time: there may be a million of them, and they need not be in memory.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from .plan import printable, which
+from .plan import LeftOut, printable, which
 from .progress import bytes_text, seconds_text
 
 LISTED = 10
@@ -17,13 +17,21 @@ LISTED = 10
 
 @dataclass
 class Totals:
-    """Counts and sums over the rows of a report, and the first of those that people should see."""
+    """Counts and sums over the rows of a report, and the first `listed` of those that people should
+    see.
 
+    `source_bytes` is what the files hold that were compressed: of a file of several pictures each
+    counts for its share.
+    """
+
+    listed: int = LISTED
     counts: Counter = field(default_factory=Counter)
+    source_bytes: float = 0.0
     raw_bytes: int = 0
     archive_bytes: int = 0
     pixels: int = 0
-    measured: int = 0
+    with_psnr: int = 0
+    with_ssim: int = 0
     psnr: float = 0.0
     ssim: float = 0.0
     worst: dict | None = None
@@ -32,37 +40,78 @@ class Totals:
     missed: int = 0
     failures: list[dict] = field(default_factory=list)
     warnings: list[dict] = field(default_factory=list)
+    notes: list[dict] = field(default_factory=list)
 
     @classmethod
-    def of(cls, rows: Iterable[dict], listed: int = LISTED) -> "Totals":
-        """Of all rows, with the first `listed` failures and warnings."""
+    def of(cls, rows: Iterable[dict]) -> "Totals":
+        """Of all rows."""
         totals = cls()
         for row in rows:
-            totals._add(row, listed)
+            totals.add(row)
         return totals
 
-    def _add(self, row: dict, listed: int) -> None:
+    @property
+    def made(self) -> int:
+        """How many archives there are, of this run and of earlier ones."""
+        return self.counts["done"] + self.counts["skipped"]
+
+    def add(self, row: dict) -> None:
+        """Count one row."""
+        row = {k: v for k, v in row.items() if k != "visual"}
         self.counts[row["status"]] += 1
         if row["status"] == "failed":
-            if len(self.failures) < listed:
-                self.failures.append(row)
+            self._list(self.failures, row)
             return
+        self.source_bytes += row["source_bytes"] / row["pages"]
         self.raw_bytes += row["raw_bytes"]
         self.archive_bytes += row["archive_bytes"]
         self.pixels += row["width"] * row["height"]
-        if row["psnr"] is not None:
-            self.measured += 1
+        if row["psnr"] is not None and row["psnr"] < math.inf:
+            self.with_psnr += 1
             self.psnr += row["psnr"]
-            self.ssim += row["ssim"]
             if self.worst is None or row["psnr"] < self.worst["psnr"]:
                 self.worst = row
+        if row["ssim"] is not None:
+            self.with_ssim += 1
+            self.ssim += row["ssim"]
         self.missed += row["target_met"] is False
         if row["warnings"]:
             self.warned += 1
-            if len(self.warnings) < listed:
-                self.warnings.append(row)
-        elif row["notes"]:
+            self._list(self.warnings, row)
+        if row["notes"]:
             self.noted += 1
+            self._list(self.notes, row)
+
+    def _list(self, rows: list[dict], row: dict) -> None:
+        if len(rows) < self.listed:
+            rows.append(row)
+
+
+def change(before: float, after: float) -> str:
+    """How much smaller bytes have become, or larger."""
+    if after <= before:
+        return f"{before / after:.1f} times smaller"
+    return f"{after / before:.1f} times larger"
+
+
+def left_out_text(left_out: LeftOut, kinds: int = 6) -> list[str]:
+    """What was not looked at, each with its number and what would help."""
+    parts = []
+    if left_out.files:
+        common = left_out.kinds.most_common(kinds)
+        rest = left_out.files.count - sum(count for _, count in common)
+        named = [f"{count} {printable(kind)}" for kind, count in common]
+        named += [f"{rest} of other kinds"] if rest else []
+        parts.append(f"{_number(left_out.files.count, 'other file')} ({', '.join(named)})")
+    if left_out.linked:
+        parts.append(f"{_number(left_out.linked.count, 'linked folder')} (links are not followed)")
+    if left_out.folders:
+        parts.append(f"{_number(left_out.folders.count, 'sub-folder')} (--recursive includes them)")
+    return parts
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def summary(options, outcome) -> str:
@@ -70,35 +119,38 @@ def summary(options, outcome) -> str:
     totals = Totals.of(outcome.rows)
     done, skipped, failed = (totals.counts[s] for s in ("done", "skipped", "failed"))
     lines = [f"{done} compressed, {skipped} unchanged, {failed} failed"]
-    if outcome.ignored:
-        kinds = sorted({Path(n).suffix.lower() or "no extension" for n in outcome.ignored})
-        lines[0] += (
-            f"; {len(outcome.ignored)} other files ignored "
-            f"({', '.join(map(printable, kinds[:6]))}{', ...' if len(kinds) > 6 else ''})"
-        )
     if done:
         lines.append(
             f"{outcome.coded_pixels / 1e6:.1f} Mpixel in {seconds_text(outcome.seconds)} "
             f"on {outcome.cores} cores"
         )
-    if done + skipped:
+    if totals.made:
+        before, after = totals.source_bytes, totals.archive_bytes
+        saved = f", {bytes_text(before - after)} saved" if after < before else ""
+        lines += [
+            f"{bytes_text(before)} of files became {bytes_text(after)} of archives: "
+            f"{change(before, after)}{saved}",
+            f"{bytes_text(totals.raw_bytes)} of raw pixels: {change(totals.raw_bytes, after)}, "
+            f"{8 * after / totals.pixels:.2f} bits per pixel",
+        ]
+    if totals.with_psnr:
         lines.append(
-            f"{bytes_text(totals.raw_bytes)} of pixels in {bytes_text(totals.archive_bytes)} of "
-            f"archives: {totals.raw_bytes / totals.archive_bytes:.1f} times smaller, "
-            f"{8 * totals.archive_bytes / totals.pixels:.2f} bits per pixel"
+            f"PSNR {totals.psnr / totals.with_psnr:.1f} dB on average, "
+            f"lowest {totals.worst['psnr']:.1f} dB ({printable(totals.worst['picture'])})"
         )
-    if totals.measured:
+    if totals.with_ssim:
         lines.append(
-            f"PSNR {totals.psnr / totals.measured:.1f} dB, "
-            f"SSIM {totals.ssim / totals.measured:.4f} on average; "
-            f"lowest PSNR {totals.worst['psnr']:.1f} dB ({printable(totals.worst['picture'])})"
+            f"SSIM {totals.ssim / totals.with_ssim:.4f} on average, "
+            f"of {totals.with_ssim} of {totals.made} pictures"
         )
     lines.append(f"archives: {printable(str(options.output))}")
     if outcome.reports:
         lines.append(f"report:   {printable(str(outcome.reports[0]))}")
+    if outcome.left_out:
+        lines.append(f"left out: {', '.join(left_out_text(outcome.left_out))}")
     lines += [f"failed: {_title(row)}: {printable(row['error'])}" for row in totals.failures]
     if failed > LISTED:
-        lines.append(f"... and {failed - LISTED} more failed, see report.csv")
+        lines.append(f"... and {failed - LISTED} more failed, see failures.csv")
     return "\n".join(lines + _remarks(totals))
 
 

@@ -36,6 +36,7 @@ def test_spark_submit_from_images_to_images_out(tmp_path):
     save(tmp_path / "images" / "a b.png", pixels)
     (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "images" / "notes.txt").touch()
+    (tmp_path / "images" / "more").mkdir()
     done = subprocess.run(
         [SPARK_SUBMIT, JOB / "compress.py"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANGS,
@@ -46,7 +47,9 @@ def test_spark_submit_from_images_to_images_out(tmp_path):
     table = rows(output)
     assert table["a b.png"]["status"] == "done" and float(table["a b.png"]["psnr_db"]) > 20
     assert table["broken.png"]["status"] == "failed"
-    assert "1 compressed, 0 unchanged, 1 failed; 1 other files ignored (.txt)" in done.stdout
+    assert "1 compressed, 0 unchanged, 1 failed\n" in done.stdout
+    left_out = "left out: 1 other file (1 .txt), 1 sub-folder (--recursive includes them)\n"
+    assert left_out in done.stdout
     assert "failed: broken.png: " in done.stdout
     assert "data:image/webp" in (output / "report.html").read_text()
     # Spark is quiet: what the JVM says before this program runs cannot be helped.

@@ -373,7 +373,7 @@ def test_bad_pictures_fail_alone(run, reader):
     assert statuses(outcome) == {
         "good.png": "done", "cut.png": "failed", "zero.png": "failed", "text.jpg": "failed"
     }  # fmt: skip
-    assert outcome.ignored == ["notes.txt"]
+    assert outcome.left_out.files.first == ["notes.txt"]
     for row in outcome.rows:
         if row["status"] == "failed":
             assert row["error"] and "\n" not in row["error"]
@@ -514,3 +514,18 @@ def test_without_a_report_nothing_is_measured(run):
     outcome = run(report=False)
     assert outcome.rows[0]["psnr"] is None
     assert sorted(p.name for p in run.output.iterdir()) == [records.STATE_FOLDER, "a.laff.gz"]
+
+
+def test_failures_are_in_a_table_of_their_own_with_and_without_a_report(run):
+    bad = run.input / "bad.png"
+    save(run.input / "good.png", picture(20, 20, 1))
+    for report in (True, False):
+        bad.touch()
+        outcome = run(report=report)
+        table = run.output / "failures.csv"
+        assert table in outcome.reports
+        _, line = table.read_text().splitlines()
+        assert line.startswith("bad.png,1,,") and line.endswith("copy it again")
+        bad.unlink()
+        run(report=report)
+        assert not table.exists()

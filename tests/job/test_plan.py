@@ -78,12 +78,46 @@ def test_find(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     flat = plan.find_pictures(tmp_path, {".png", ".tif", ".jpg"}, recursive=False)
     assert [s.name for s in flat.sources] == ["a.tif", "b.PNG"]
-    assert flat.ignored == ["notes.txt"]
+    assert flat.left_out.files.first == ["notes.txt"]
     assert [name for name, _ in flat.failed] == ["empty.png", "gone.png", "pipe.png"]
     deep = plan.find_pictures(
         tmp_path, {".png", ".tif", ".jpg"}, recursive=True, skip=tmp_path / "out"
     )
     assert [s.name for s in deep.sources] == ["a.tif", "b.PNG", "sub/c.jpg"]
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    names = ("a.png", "b.TXT", "c.txt", "README", "sub/d.xml", "sub/deep/e.png", ".cache/f.txt")
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "seen.png").write_bytes(b"x")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "sub" / "loop").symlink_to(tmp_path / "in")
+    flat = plan.find_pictures(tmp_path / "in", {".png"}, recursive=False).left_out
+    assert flat.kinds == {".txt": 2, "no extension": 1}
+    assert (flat.linked.first, flat.folders.first) == (["linked"], ["sub"])
+    found = plan.find_pictures(tmp_path / "in", {".png"}, recursive=True)
+    deep = found.left_out
+    assert [s.name for s in found.sources] == ["a.png", "sub/deep/e.png"]
+    assert deep.kinds == {".txt": 2, "no extension": 1, ".xml": 1}
+    assert (deep.linked.first, deep.folders.count) == (["linked", "sub/loop"], 0)
+    # The output folder is not left out, it is the job's own.
+    own = plan.find_pictures(
+        tmp_path / "in", {".png"}, recursive=False, skip=tmp_path / "in" / "sub"
+    )
+    assert not own.left_out.folders
+
+
+def test_of_what_is_left_out_few_names_are_kept():
+    left_out = plan.LeftOut()
+    for i in range(20_000):
+        left_out.add_file(f"{i}.{i}")
+    assert len(left_out.files.first) == plan.LISTED
+    assert len(left_out.kinds) == plan.KINDS + 1
+    assert sum(left_out.kinds.values()) == left_out.files.count == 20_000
 
 
 def test_largest_first_and_small_ones_together():
