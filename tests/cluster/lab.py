@@ -70,6 +70,8 @@ class Playbook(subprocess.CompletedProcess):
 class Lab:
     def __init__(self, folder: Path):
         self.folder = folder
+        # What the playbook of `running_playbook` writes.
+        self.log = folder / "playbook.log"
         self.commands: list[list] = []
         self.outputs: list[str] = []
 
@@ -203,8 +205,7 @@ class Lab:
         command = ["ansible-playbook"]
         for inventory in inventories or [INVENTORY]:
             command += ["-i", str(inventory)]
-        log = self.folder / "playbook.log"
-        with log.open("w") as output:
+        with self.log.open("w") as output:
             running = subprocess.Popen(
                 [*command, ROOT / path, *arguments],
                 cwd=ROOT,
@@ -215,11 +216,11 @@ class Lab:
             )
         try:
             yield running
-            assert running.wait(timeout=3600) == 0, log.read_text()[-6000:]
+            assert running.wait(timeout=3600) == 0, self.log.read_text()[-6000:]
         finally:
             running.kill()
             running.wait()
-            self.outputs.append(log.read_text())
+            self.outputs.append(self.log.read_text())
 
     def molecule(self, action: str, scenario: str, *, environment=None) -> str:
         """Run one action of Molecule; its output. Fails the test if the action fails."""

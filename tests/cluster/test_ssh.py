@@ -1,13 +1,12 @@
 """A host as its owner has it: sshd on another port, an account with sudo, no other way in."""
 
-import os
 import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
-from lab import ADDRESS, ENVIRONMENT, INVENTORY, KEEP, ROOT, Lab, wait
+from lab import ADDRESS, INVENTORY, KEEP, Lab, wait
 
 HOST, PORT, ACCOUNT = "femto-remote", 2222, "deploy"
 TARGET = f"{ACCOUNT}@{ADDRESS[HOST]}"
@@ -142,7 +141,7 @@ def test_a_job_is_watched_through_a_lost_connection(remote):
     path = remote.folder / "watch.yml"
     path.write_text(WATCH)
     remote.lab.shell(HOST, f"cat > /home/{ACCOUNT}/job <<'END'{JOB}END")
-    log = remote.folder / "watch.log"
+    log = remote.lab.log
 
     def wait_for(text: str) -> None:
         wait(
@@ -151,16 +150,7 @@ def test_a_job_is_watched_through_a_lost_connection(remote):
         )
         assert text in log.read_text(), log.read_text()[-4000:]
 
-    with log.open("w") as output:
-        watching = subprocess.Popen(
-            ["ansible-playbook", "-i", remote.inventory, path],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | ENVIRONMENT,
-        )
-    try:
+    with remote.lab.running_playbook(path, inventories=[remote.inventory]) as watching:
         wait_for("[#---] 1/2 pictures")
         remote.lab.shell(HOST, f"nft '{CUT}'; pkill -KILL -u {ACCOUNT} sshd")
         wait_for("the connection is lost")
@@ -168,7 +158,3 @@ def test_a_job_is_watched_through_a_lost_connection(remote):
         wait_for("[##--] 2/2 pictures")
         remote.lab.shell(HOST, f"touch /home/{ACCOUNT}/end")
         wait_for("it ended with 1: 1 compressed, 1 failed")
-        assert watching.wait() == 0
-    finally:
-        watching.kill()
-        watching.wait()
