@@ -232,6 +232,8 @@ class Job(Work):
                     base=bases[source.name],
                     label=page["label"],
                     levels=page["levels"],
+                    segment=page["segment"],
+                    place=page["place"],
                 )
                 record = records.by_archive.get(picture.archive)
                 if self._is_current(record, source):

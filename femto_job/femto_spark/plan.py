@@ -42,7 +42,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Picture:
-    """One page of one file, and the archive it becomes (a path below the output folder)."""
+    """One page of one file, and the archive it becomes (a path below the output folder).
+
+    `segment` and `place` are those of femto.pictures.PageInfo.
+    """
 
     source: Source
     page: int
@@ -55,6 +58,8 @@ class Picture:
     base: str
     label: str | None = None
     levels: tuple[int, int] | None = None
+    segment: tuple[int, int] | None = None
+    place: dict | None = None
     shown: bool = False
 
     @property

@@ -78,10 +78,12 @@ class Sandbox:
         gray: bool,
         pixels: int,
         reading: dict | None = None,
+        place: dict | None = None,
     ) -> "Page":
         """Open one page; the last one opened stays open. Raises UnreadablePicture.
 
-        `reading`: the options of femto.pictures.open_page that choose what is read.
+        `reading`: the options of femto.pictures.open_page that choose what is read; `place`: where
+        the page lies, as probe() told it.
         """
         status = None
         if path is not None:
@@ -100,7 +102,7 @@ class Sandbox:
                     "name": name,
                     "page": page,
                     "gray": gray,
-                    "reading": reading,
+                    "reading": reading | ({} if place is None else {"place": place}),
                 },
                 data,
                 pixels,

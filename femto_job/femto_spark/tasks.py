@@ -179,6 +179,7 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
         gray=settings.gray,
         pixels=picture.pixels,
         reading=settings.reading,
+        place=picture.place,
     )
 
 

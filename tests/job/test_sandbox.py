@@ -4,13 +4,16 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 from job_tools import JOB, picture, save
 
-from femto_spark import sandbox
+from femto_spark import sandbox, tasks
+from femto_spark.plan import Picture, Source
+from femto_spark.runner import Folders
 from femto_spark.sandbox import Sandbox, UnreadablePicture
 
 DECODERS = '''
@@ -151,6 +154,35 @@ def test_gigabytes_are_read_in_bounded_memory(tmp_path, height, width, samples):
         os.truncate(path, 1 << 20)
         with pytest.raises(UnreadablePicture, match="became shorter while it was read"):
             page[height - 1024 : height, :1024]
+    finally:
+        reader.close()
+
+
+def test_a_task_opens_a_page_without_reading_the_others(tmp_path):
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for i in range(1000):
+            tif.write(np.full((9, 9), i % 200, np.uint8), contiguous=False, metadata=None)
+    status = path.stat()
+    source = Source("pages.tif", status.st_size, status.st_mtime_ns)
+    settings = SimpleNamespace(
+        folders=Folders(str(tmp_path), str(tmp_path), "run"), gray=False, reading={}
+    )
+    reader = Sandbox()
+
+    def read_so_far() -> int:
+        counts = Path(f"/proc/{reader._process.pid}/io").read_text()
+        return int(counts.partition("rchar:")[2].split()[0])
+
+    try:
+        pages = reader.probe(str(path), name="pages.tif")
+        whole = read_so_far()
+        for page in pages[::100]:
+            picture = Picture(source, page["page"], 1000, 9, 9, 1, 8, "a", "a", place=page["place"])
+            before = read_so_far()
+            opened = tasks.read_page(settings, picture, sandbox=reader)
+            assert (opened.read() == page["page"] % 200).all()
+            assert read_so_far() - before < 50_000 < whole
     finally:
         reader.close()
 

@@ -325,6 +325,125 @@ def test_a_bad_page_does_not_hide_the_others():
         open_page(file.getvalue(), 1)
 
 
+def many_pages(count: int, *, bits=8, height=4, width=4, tags=()) -> bytes:
+    """A TIFF of so many grey pages, page i all of (i % 256); tags: further ones of the first."""
+    out, pixels = bytearray(b"II*\0"), height * width * bits // 8
+    for i in range(count):
+        at = 4 + len(out) if i == 0 else len(out)
+        out += struct.pack("<I", at + pixels) if i == 0 else b""
+        out += bytes([i % 256]) * pixels
+        entries = [
+            ifd.number(code, 4, [value], "<")
+            for code, value in (
+                (256, width),
+                (257, height),
+                (258, bits),
+                (259, 1),
+                (262, 1),
+                (273, at),
+                (278, height),
+                (279, pixels),
+            )
+        ]
+        directory = ifd.written([*entries, *(tags if i == 0 else ())], len(out), "<")
+        end = 2 + 12 * (len(entries) + (len(tags) if i == 0 else 0))
+        following = len(out) + len(directory) + len(directory) % 2 + pixels
+        following = struct.pack("<I", following if i + 1 < count else 0)
+        out += directory[:end] + following + directory[end + 4 :] + b"\0" * (len(directory) % 2)
+    return bytes(out)
+
+
+def test_a_page_is_opened_without_a_look_at_the_others(tmp_path, monkeypatch):
+    path = tmp_path / "pages.tif"
+    path.write_bytes(many_pages(300))
+    parsed = []
+    original = tifffile.TiffPage.__init__
+    monkeypatch.setattr(
+        tifffile.TiffPage, "__init__", lambda *a, **k: parsed.append(1) or original(*a, **k)
+    )
+    infos = probe(path)
+    assert len(infos) == len(parsed) == 300
+    parsed.clear()
+    for info in infos[::7]:
+        with open_page(path, info.page, place=info.place) as reader:
+            assert (reader[:, :] == info.page % 256).all()
+            assert reader.info == info
+    assert len(parsed) == 2 * len(infos[::7])  # the file's first one, and the page's own
+    # In another file the place says nothing.
+    os.utime(path, ns=(1, 1))
+    with open_page(path, 290, place=infos[5].place) as reader:
+        assert (reader[:, :] == 290 % 256).all()
+
+
+def test_a_page_of_every_kind_is_found_at_its_place(tmp_path):
+    stack = np.stack([RGB8[..., 0] + i for i in range(6)]).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    for options in (
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}, "compression": "lzw"},
+        {"metadata": {"axes": "ZYX"}, "description": "x" * 100_000},
+        {"metadata": None, "bigtiff": True, "byteorder": ">", "tile": (16, 16)},
+    ):
+        tifffile.imwrite(path, stack, photometric="minisblack", **options)
+        infos = probe(path)
+        assert len(infos) == 6
+        for info in infos:
+            with (
+                open_page(path, info.page, place=info.place) as placed,
+                open_page(path, info.page) as plain,
+            ):
+                np.testing.assert_array_equal(placed[:, :], stack[info.page])
+                np.testing.assert_array_equal(plain[:, :], stack[info.page])
+                assert placed.info == plain.info
+                assert placed.metadata == plain.metadata
+
+
+def test_pages_of_sub_directories_and_bands_are_found_at_their_places(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for i in range(3):
+            tif.write(RGB8[:20, :30] + i, photometric="rgb", subfiletype=1, subifds=1)
+            tif.write(RGB8 // 2 + i, photometric="rgb")
+    for reading in ({}, {"bands": "each"}):
+        infos = probe(path, **reading)
+        assert len(infos) == 3
+        for info in infos:
+            with open_page(path, info.page, place=info.place, **reading) as reader:
+                np.testing.assert_array_equal(reader[:, :], RGB8 // 2 + info.page)
+    five = np.dstack([RGB8, RGB8[..., :2]])
+    with tifffile.TiffWriter(path) as tif:
+        for i in range(2):
+            tif.write(five // 2 + i, photometric="minisblack", planarconfig="contig")
+    for info in probe(path, bands="each"):
+        with open_page(path, info.page, bands="each", place=info.place) as reader:
+            page, band = divmod(info.page, 5)
+            np.testing.assert_array_equal(reader[:, :], five[..., band] // 2 + page)
+
+
+def test_what_describes_a_large_stack_is_kept_with_its_first_plane():
+    data = many_pages(3, tags=[ifd.text(270, "y" * 70_000), ifd.text(315, "me")])
+    kept = []
+    for info in probe(data):
+        with open_page(data, info.page, place=info.place) as reader:
+            kept.append(reader.metadata["exif"])
+            notes = reader.info.notes
+            alone = ("1 long TIFF tag kept with the file's first picture alone",)
+            assert notes == (alone if info.page else ())
+    assert len(kept[0]) > 70_000 and all(b"me" in exif and len(exif) < 200 for exif in kept[1:])
+
+
+@pytest.mark.slow
+def test_forty_thousand_pages(tmp_path):
+    path = tmp_path / "pages.tif"
+    path.write_bytes(many_pages(40_000, height=32, width=32))
+    with limited_memory(1 << 30):
+        infos = probe(path)
+        assert len(infos) == 40_000
+        for page in (0, 39_999):
+            with open_page(path, page, place=infos[page].place) as reader:
+                assert (reader[:, :] == page % 256).all()
+
+
 def test_a_strip_is_decoded_once_for_a_row_of_windows(monkeypatch):
     data = tiff(RGB8, photometric="rgb", compression="lzw", rowsperstrip=4)
     decoded = []

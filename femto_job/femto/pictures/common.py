@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import stat
 import threading
 import warnings
 from pathlib import Path
@@ -177,6 +178,7 @@ class Source:
     def __init__(self, path_or_bytes, name: str | None):
         self.data = None
         self.path = None
+        self.mtime_ns: int | None = None
         if isinstance(path_or_bytes, bytes | bytearray | memoryview):
             self.data = bytes(path_or_bytes)
             self.name = name or "picture"
@@ -185,10 +187,10 @@ class Source:
             self.path = Path(path_or_bytes)
             self.name = name or str(path_or_bytes)
             try:
-                if not self.path.is_file():
-                    self.path.stat()  # says "No such file or directory" where that is the reason
+                status = self.path.stat()
+                if not stat.S_ISREG(status.st_mode):
                     raise LaffError(f"{self.name}: is not a file; name a picture file")
-                self.nbytes = self.path.stat().st_size
+                self.nbytes, self.mtime_ns = status.st_size, status.st_mtime_ns
             except OSError as exc:
                 raise os_error(
                     self.name, exc, "read", "check its name and that you may read it"

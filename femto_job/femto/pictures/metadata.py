@@ -32,6 +32,9 @@ from .ifd import EXIF, GPS, INTEROPERABILITY, Tag
 
 MAX_BYTES = 1 << 23
 """Most bytes of metadata of one picture that are kept, so that an archive can hold them."""
+MAX_SHARED_BYTES = 1 << 16
+"""Most that further pages of a file take over from its first directory: what describes all planes
+of a large stack grows with them."""
 
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 _DESCRIPTION, _XMP, _IPTC, _PHOTOSHOP, _ICC, _MAKER_NOTE = 270, 700, 33723, 34377, 34675, 37500
@@ -314,14 +317,20 @@ def _from_tiff(plan, found: Found) -> None:
     lost: set[int] = set()
 
     def take(at: int, directory: int, own: bool) -> None:
+        limit = MAX_BYTES if own or plan.info.page == 0 else MAX_SHARED_BYTES
         try:
             unwanted = () if directory else _UNWANTED
-            tags, _, bad = ifd.read(at, order, big, fetch, MAX_BYTES, unwanted)
+            tags, _, bad = ifd.read(at, order, big, fetch, limit, unwanted)
         except (ValueError, struct.error):
             lost.add(directory)
             return
-        lost.update(code for code in bad if code != _ORIENTATION)
         kept = directories.setdefault(directory, {})
+        bad = [code for code in bad if code not in kept and code != _ORIENTATION]
+        if limit == MAX_BYTES:
+            lost.update(bad)
+        elif bad:
+            many = "s" if len(bad) > 1 else ""
+            found.note(f"{len(bad)} long TIFF tag{many} kept with the file's first picture alone")
         for tag in tags:
             if tag.code in POINTED[directory]:
                 if tag.type in (4, 13, 16, 18) and tag.count == 1:

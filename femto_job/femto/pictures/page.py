@@ -1,7 +1,7 @@
 """A page of a picture file: what is said of it, how it is read, and windows of its pixels."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,7 +23,9 @@ class PageInfo:
     "intercept"}, original = sample * slope + intercept; None also where probe() would have to read
     all pixels to know it, which open_page() does. label: what tells this picture from the others
     of its file, such as "z3" or "t01c2"; None if that is its number. notes: what is not archived,
-    and what else the user should know of how it was read, a phrase each.
+    and what else the user should know of how it was read, a phrase each. segment: height and width
+    of what must be decoded at once for any pixel of it, None where that does not matter; place:
+    where the page lies in a file of many, for open_page() (plain JSON; nothing else is promised).
     """
 
     page: int
@@ -36,6 +38,8 @@ class PageInfo:
     mapping: dict | None = None
     label: str | None = None
     notes: tuple[str, ...] = ()
+    segment: tuple[int, int] | None = field(default=None, compare=False)
+    place: dict | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
 # fmt: on
 
 
-def _plans(source: Source, reading: Reading, page: int | None) -> list[Plan | PageInfo]:
+def _plans(
+    source: Source, reading: Reading, page: int | None, place: dict | None = None
+) -> list[Plan | PageInfo]:
     """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
-    plans = tiff_plans(source, reading, page) if kind == "TIFF" else None
+    plans = tiff_plans(source, reading, page, place) if kind == "TIFF" else None
     if plans is not None:
         return plans
     if kind == "DICOM":
@@ -70,18 +72,21 @@ def open_page(
     bands: Sequence[int] | str | None = None,
     alpha: bool = True,
     range: Sequence[float] | None = None,
+    place: dict | None = None,
 ) -> PictureReader:
     """Open one page for reading by window; a context manager.
 
     page: as PageInfo.page; gray: convert colour to grey (BT.601 luma); path_or_bytes, name, bands,
-    alpha and range as for probe(). Strips and tiles of a TIFF are decoded as windows need them, of
+    alpha and range as for probe(); place: PageInfo.place, as probe() told it with the same options,
+    by which a page of a TIFF is opened without looking at the others, as long as the file is the
+    same. Strips and tiles of a TIFF are decoded as windows need them, of
     uncompressed ones only the window is read; other formats are decoded as a whole at the first
     window. Raises LaffError.
     """
     source = Source(path_or_bytes, name)
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
-        (plan,) = _plans(source, reading, page)
+        (plan,) = _plans(source, reading, page, place)
         try:
             plan.measure()
             return PictureReader(source.name, plan, gray, gather(source, plan))

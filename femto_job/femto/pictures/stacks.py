@@ -97,7 +97,8 @@ def _plain(trees: list[list]) -> list[Plane]:
         chosen.append(max(pictures, key=_size))
     kept = [i for i, page in enumerate(chosen) if not (_is_thumbnail(page) or _is_mask(page))]
     kept = kept or [i for i, page in enumerate(chosen) if not _is_mask(page)] or [0]
-    beside = [page for i, page in enumerate(chosen) if i not in set(kept)]
+    left = set(range(len(chosen))).difference(kept)
+    beside = [chosen[i] for i in sorted(left)]
     planes = []
     for i in kept:
         others = [page for page in trees[i] if page is not chosen[i]] + beside

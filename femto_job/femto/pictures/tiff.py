@@ -145,7 +145,10 @@ class _TiffPlan(Plan):
         self._range = reading.range
         self._map_samples()
         self._lay_out(page)
-        self.info = replace(self.info, label=label, notes=tuple(self._notes))
+        segment = None if self._flat else self._segment if self._whole is None else self.size
+        if segment is not None and self.orientation >= 5:
+            segment = segment[::-1]
+        self.info = replace(self.info, label=label, notes=tuple(self._notes), segment=segment)
 
     def _refuse(self, what: str, remedy: str) -> LaffError:
         return LaffError(f"{self._source.name}: {what}; {remedy}")
@@ -764,14 +767,58 @@ def _first_packbits(data: bytes, nbytes: int) -> bytes:
     return data[:at]
 
 
+def _place(source: Source, tif, plane: Plane, bands, label: str | None) -> dict | None:
+    """Where a picture lies, for _plan_at(); None where tifffile needs the whole file to know."""
+    if tif.is_lsm or tif.is_ndpi or tif.is_scanimage or not hasattr(plane.page, "tags"):
+        return None
+    return {
+        "file": [source.nbytes, source.mtime_ns],
+        "directory": plane.page.offset,
+        "index": list(plane.page.treeindex),
+        "frame": plane.frame,
+        "bands": None if bands is None else list(bands),
+        "label": label,
+        "notes": list(plane.notes),
+    }
+
+
+def _is_same(source: Source, place: dict) -> bool:
+    """Whether this is the file, as far as can be told, that a place was told of."""
+    nbytes, mtime_ns = place["file"]
+    return nbytes == source.nbytes and (
+        None in (mtime_ns, source.mtime_ns) or (mtime_ns == source.mtime_ns)
+    )
+
+
+def _plan_at(source: Source, reading: Reading, number: int, place: dict) -> "_TiffPlan":
+    """The plan of the picture at a place: only its own directory, and the first, are read."""
+    import tifffile
+
+    file = source.open()
+    try:
+        tif = tifffile.TiffFile(file, name=source.name, _multifile=False)
+        index = place["index"]
+        file.seek(place["directory"])
+        page = tifffile.TiffPage(tif, index=index if len(index) > 1 else index[0])
+        plane = Plane(page, place["frame"], notes=tuple(place["notes"]))
+        bands = None if place["bands"] is None else tuple(place["bands"])
+        return _TiffPlan(source, file, plane, reading, bands, number, place["label"])
+    except BaseException:
+        file.close()
+        raise
+
+
 def tiff_plans(
-    source: Source, reading: Reading, only: int | None
+    source: Source, reading: Reading, only: int | None, place: dict | None = None
 ) -> list["_TiffPlan | PageInfo"] | None:
     """The plan of every picture, or of picture `only`; a PageInfo with its error for a bad one.
 
     None if the file is a camera's RAW file.
     """
     import tifffile
+
+    if only is not None and place is not None and _is_same(source, place):
+        return [_plan_at(source, reading, only, place)]
 
     # The file stays open until a plan is closed. OME-TIFF may name further files; none is opened.
     file = source.open()
@@ -787,12 +834,17 @@ def tiff_plans(
                 f"{source.name}: has no page {only}; its pages are 0 to {len(found) - 1}"
             )
         plans, errors = [], []
+        numbers = {id(plane): number for number, plane in enumerate(planes, 1)}
         for number, (plane, bands, band_label) in enumerate(found):
             if only is None or number == only:
-                label = _joined_label(plane, band_label, number, planes)
+                label = _joined_label(plane, band_label, numbers)
                 try:
                     with decoding(source.name):
-                        plans.append(_TiffPlan(source, file, plane, reading, bands, number, label))
+                        plan = _TiffPlan(source, file, plane, reading, bands, number, label)
+                    if len(found) > 1:
+                        place = _place(source, tif, plane, bands, label)
+                        plan.info = replace(plan.info, place=place)
+                    plans.append(plan)
                 except LaffError as exc:
                     errors.append(exc)
                     size = (int(plane.page.imagewidth), int(plane.page.imagelength))
@@ -805,10 +857,8 @@ def tiff_plans(
         raise
 
 
-def _joined_label(plane: Plane, band: str, number: int, planes: list[Plane]) -> str | None:
+def _joined_label(plane: Plane, band: str, numbers: dict[int, int]) -> str | None:
     """The label of a plane's bands; that of a plane without one tells which page it is."""
     if not band or plane.label:
         return (plane.label or "") + band or None
-    if len(planes) == 1:
-        return band
-    return f"page-{next(i for i, p in enumerate(planes, 1) if p is plane):04}.{band}"
+    return band if len(numbers) == 1 else f"page-{numbers[id(plane)]:04}.{band}"
