@@ -5,35 +5,64 @@ Needs numpy, numba and pillow; no Spark, no Ansible.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing.connection
 import os
 import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import femto
 from femto import LaffError
+from femto.container import MAX_STREAM, arriving
+from femto.pictures import EXTENSIONS
+from femto.pictures import FORMATS as SUFFIX_FORMATS
+from femto.pictures.metadata import printable
+from femto.reconstruction import (
+    FORMATS,
+    Wanted,
+    add_options,
+    find_archives,
+    make_picture,
+    picture_names,
+    positive,
+    remember,
+    standing,
+)
+from femto.written import Written, remove_parts
 
 EPILOG = """\
 examples:
   decompressor.py images_out/photo.laff.gz                writes images_out/photo.png
   decompressor.py *.laff.gz -o pictures --format tif      writes pictures/NAME.tif
+  decompressor.py archive -o pictures --recursive         all archives of a folder
   decompressor.py photo.laff.gz --fraction 0.3            only the first 30 % of the strings
   curl .../photo.laff.gz | decompressor.py - -o photo.png
   curl .../photo.laff.gz | decompressor.py - -o photo.png --progressive
                                                           better with every layer that arrives
   decompressor.py --info photo.laff.gz                    says what is in it, decodes nothing
 
-A picture that is already there is left alone unless --overwrite is given; the same picture
-once more is no error. Exit status: 0 all done, 1 some archives failed, 2 wrong arguments.
+What is there is not decoded again: the output folder's .femto-pictures remembers which archive a
+picture was made of, and how. The picture of an archive that has changed is made anew; any other
+file that is there already stays, unless --overwrite is given. Exit status: 0 all done, 1 some
+archives failed, 2 wrong arguments, 130 interrupted; after 1 and 130 the same command goes on.
 """
 
 OUTPUT_FOLDER = "images_out"
-FORMATS = ("png", "tif", "jpg")
-DARK = 1 << 14
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines that says in one line what is wrong with them."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 @dataclass(frozen=True)
@@ -45,6 +74,29 @@ class Task:
     options: argparse.Namespace
     threads: int
     data: bytes | None = None
+    overwrite: bool = False
+    folder: Path | None = None  # that remembers the picture
+
+
+@dataclass(frozen=True)
+class End:
+    """How an archive ended: its picture was "made", was "there", or it "failed"; what is said."""
+
+    status: str
+    text: str
+
+
+@dataclass
+class Given:
+    """The archives that the command line names: each with its place below the output folder, what
+    cannot be used with the reason, and what was found in folders and left out."""
+
+    archives: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    folders: int = 0
+    kinds: Counter = field(default_factory=Counter)
+    linked: int = 0
+    subfolders: int = 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,35 +109,49 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("standard input (-) can be named only once")
     if options.progressive and (options.archives != ["-"] or options.info):
         parser.error("--progressive goes with standard input (-) alone")
+    given = expand(options.archives, options.recursive)
     if options.info:
-        return show_all(options.archives, options.json)
+        return show_all(given, options.json)
 
-    target = Path(options.output) if options.output is not None else Path(OUTPUT_FOLDER)
-    one_file = (
-        len(options.archives) == 1
-        and options.output is not None
-        and not options.output.endswith(os.sep)
-        and not target.is_dir()
-        and (target.suffix.lower() in _suffixes() or target.exists())
-    )
-    if one_file and target.suffix.lower() in _suffixes():
-        told = _suffixes()[target.suffix.lower()]
-        if options.format not in (None, told):
-            parser.error(f"-o {options.output} and --format {options.format} contradict each other")
-        options.format = told
-    options.any_format = options.format is None
-    options.format = options.format or "png"
-    if not one_file and target.exists() and not target.is_dir():
-        parser.error(f"-o {options.output} is not a folder; name one for several archives")
-
+    target, one_file = destination(parser, options)
     if options.basis is not None and not Path(options.basis).is_file():
         parser.error(f"--basis {options.basis}: there is no such file; name a .basis file")
-    tasks, failed = plan(options, target, one_file)
-    return 1 if run(tasks, options) + failed else 0
+    options.wanted = Wanted.of(options)
+    for message in given.failed:
+        report(message)
+    with contextlib.nullcontext() if one_file else Written(target) as written:
+        counts = run(plan(given.archives, options, target, written), options, len(given.archives))
+    counts["failed"] += len(given.failed)
+    if given.folders and given.archives:
+        report(summary(counts, given))
+    return 1 if counts["failed"] else 0
+
+
+def destination(parser: Parser, options: argparse.Namespace) -> tuple[Path, bool]:
+    """What -o means: a path, and whether it is the file of one picture. Sets the format that its
+    suffix tells."""
+    target = Path(options.output if options.output is not None else OUTPUT_FOLDER)
+    if options.output is None or options.output.endswith(os.sep) or target.is_dir():
+        if target.exists() and not target.is_dir():
+            parser.error(f"{target} is not a folder; name one with -o")
+        return target, False
+    suffix = target.suffix.lower()
+    if len(options.archives) > 1 or os.path.isdir(options.archives[0]):
+        if target.exists() or suffix in EXTENSIONS:
+            parser.error(f"-o {options.output} is not a folder; name one for several archives")
+        return target, False
+    if suffix in SUFFIX_FORMATS:
+        told = SUFFIX_FORMATS[suffix]
+        if FORMATS.get(options.format) not in (None, told):
+            parser.error(f"-o {options.output} and --format {options.format} contradict each other")
+        options.format = told
+    elif suffix in EXTENSIONS:
+        parser.error(f"-o {options.output}: femto writes {', '.join(SUFFIX_FORMATS)}")
+    return target, suffix in SUFFIX_FORMATS or target.exists()
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="decompressor.py",
         description="Reconstruct pictures from femto's archives.",
         epilog=EPILOG,
@@ -93,46 +159,28 @@ def argument_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "archives", nargs="+", metavar="ARCHIVE", help=".laff.gz or .laff; - is standard input"
+        "archives",
+        nargs="+",
+        metavar="ARCHIVE",
+        help=".laff.gz or .laff, or a folder of such; - is standard input",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="PATH",
-        help=f"folder, or for one archive a .png, .tif or .jpg file (default: {OUTPUT_FOLDER})",
+        help="folder, or for one archive a .png, .tif, .jpg or .webp file "
+        f"(default: {OUTPUT_FOLDER})",
     )
-    parser.add_argument("--format", choices=FORMATS, help="default: png, or what -o says")
-    prefix = parser.add_mutually_exclusive_group()
-    prefix.add_argument(
-        "--fraction",
-        type=_fraction,
-        default=1.0,
-        metavar="F",
-        help="decode only the layers within this share of the data (0 to 1)",
-    )
-    prefix.add_argument(
-        "--layers", type=_positive, metavar="N", help="decode only the first N layers"
-    )
+    prefix = add_options(parser)
     prefix.add_argument(
         "--progressive",
         action="store_true",
         help="of an archive on standard input: write the picture anew after every layer",
     )
     parser.add_argument(
-        "--basis",
-        metavar="FILE",
-        help="the basis of the archives, if it is neither femto's own nor beside them",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
-    parser.add_argument(
-        "--strip-metadata",
-        action="store_true",
-        help="write pixels and ICC profile alone: no EXIF, no texts, nothing else",
-    )
-    parser.add_argument(
         "-j",
         "--jobs",
-        type=_positive,
+        type=positive,
         default=_cores(),
         metavar="N",
         help="how many cores to use (default: all, %(default)s)",
@@ -145,101 +193,112 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _suffixes() -> dict[str, str]:
-    return {".png": "png", ".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
-
-
 def report(message: object):
     """One line on standard error."""
-    print(f"decompressor.py: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    print(f"decompressor.py: {line_of(message)}", file=sys.stderr, flush=True)
+
+
+def line_of(text: object) -> str:
+    """A text as one line that a terminal takes, whatever names are in it."""
+    return printable(" ".join(str(text).split()))
+
+
+def summary(counts: Counter, given: Given) -> str:
+    """How a run over folders ended."""
+    text = f"{counts['made']} restored, {counts['there']} were there, {counts['failed']} failed"
+    left = []
+    if given.kinds:
+        left.append(f"{given.kinds.total()} other files ({', '.join(sorted(given.kinds)[:6])})")
+    if given.linked:
+        left.append(f"{given.linked} linked folders")
+    if given.subfolders:
+        left.append(f"{given.subfolders} sub-folders (--recursive looks into them)")
+    return text + (f"; left out: {', '.join(left)}" if left else "")
 
 
 # ------------------------------------------------------------------------------------------------
 # Names
 
 
-def plan(options: argparse.Namespace, target: Path, one_file: bool) -> tuple[list[Task], int]:
-    """Where every archive's picture goes: (tasks, how many archives have failed already)."""
-    names = list(dict.fromkeys(options.archives))
-    workers = min(options.jobs, len(names))
-    threads = max(1, options.jobs // workers)
-    outputs = {names[0]: target} if one_file else output_names(names, target, options.format)
-    tasks, taken, failed = [], {}, 0
-    for name in names:
-        output = outputs[name]
-        try:
-            data = read_standard_input() if name == "-" and not options.progressive else None
-            if output in taken:
-                raise LaffError(
-                    f"{name}: {output} is already the picture of {taken[output]}; "
-                    "decode it on its own with another -o"
-                )
-            if name != "-" and not Path(name).is_file():
-                what = "is a folder" if Path(name).is_dir() else "there is no such file"
-                raise LaffError(f"{name}: {what}; name .laff.gz or .laff files")
-        except LaffError as exc:
-            report(exc)
-            failed += 1
+def expand(names: list[str], recursive: bool) -> Given:
+    """The archives that are meant by names of archives and folders."""
+    given = Given()
+    for name in dict.fromkeys(names):
+        if name == "-":
+            given.archives[name] = "stdin"
+        elif os.path.isdir(name):
+            given.folders += 1
+            try:
+                found = find_archives(Path(name), recursive=recursive)
+            except OSError as exc:
+                given.failed.append(f"{name}: {exc.strerror}: allow this user to read it")
+                continue
+            for place in found.archives:
+                given.archives.setdefault(os.path.join(name, place), place)
+            given.failed += [f"{os.path.join(name, place)}: {why}" for place, why in found.failed]
+            given.kinds += found.kinds
+            given.linked += found.linked
+            given.subfolders += found.subfolders
+            if not found.archives and not found.failed:
+                hint = "add --recursive to look into its sub-folders" if found.subfolders else ""
+                hint = hint or "name a folder of .laff.gz or .laff files"
+                given.failed.append(f"{name}: no archives in this folder: {hint}")
+        elif os.path.isfile(name):
+            given.archives[name] = os.path.basename(name)
+        else:
+            given.failed.append(f"{name}: there is no such file; name .laff.gz or .laff files")
+    return given
+
+
+def plan(
+    archives: dict[str, str], options: argparse.Namespace, target: Path, written: Written | None
+) -> Iterator[Task | End]:
+    """What is to be done about every archive, or its end where that is known. Without `written`,
+    the target is the file of the only archive."""
+    if written is None:
+        places = {name: str(target) for name in archives}
+    else:
+        names = picture_names(archives, options.wanted.suffix)
+        places = {name: os.path.normpath(target / place) for name, place in names.items()}
+        for folder in {os.path.dirname(place) for place in places.values()}:
+            remove_parts(folder)
+    threads = max(1, options.jobs // max(1, min(options.jobs, len(archives))))
+    taken: dict[str, str] = {}
+    for name, place in places.items():
+        if place in taken:
+            why = f"{name}: {place} is already the picture of {taken[place]}; "
+            yield End("failed", why + "decode it on its own with another -o")
             continue
-        taken[output] = name
-        tasks.append(Task(name, output, options, threads, data))
-    return tasks, failed
-
-
-def output_names(names: list[str], folder: Path, kind: str) -> dict[str, Path]:
-    """folder/NAME.kind for every archive.
-
-    Archives of one name from several folders keep as much of their folders' path as sets them
-    apart: a/x.laff.gz and b/x.laff.gz become folder/a/x.png and folder/b/x.png.
-    """
-    outputs = {name: f"{stem(name)}.{kind}" for name in names}
-    same: dict[str, list[str]] = {}
-    for name, output in outputs.items():
-        same.setdefault(output.casefold(), []).append(name)
-    for group in same.values():
-        parents = {name: Path(os.path.abspath(name)).parent for name in group if name != "-"}
-        if len(set(parents.values())) > 1:
-            common = os.path.commonpath(list(parents.values()))
-            for name, parent in parents.items():
-                outputs[name] = os.path.join(os.path.relpath(parent, common), outputs[name])
-    return {name: Path(os.path.normpath(folder / output)) for name, output in outputs.items()}
-
-
-def stem(name: str) -> str:
-    """The archive's name without its folder and .laff.gz or .laff."""
-    if name == "-":
-        return "stdin"
-    base = os.path.basename(name)
-    for suffix in (".laff.gz", ".laff"):
-        if base.lower().endswith(suffix) and len(base) > len(suffix):
-            return base[: -len(suffix)]
-    return base
+        taken[place] = name
+        task = Task(name, Path(place), options, threads, overwrite=options.overwrite)
+        try:
+            if name == "-":
+                if not options.progressive:
+                    task = replace(task, data=read_standard_input())
+            elif written is not None:
+                record, overwrite = standing(
+                    name, os.path.relpath(place, target), written, options.wanted,
+                    overwrite=options.overwrite,
+                )  # fmt: skip
+                if record is not None:
+                    there = written.folder / record["picture"]
+                    yield End("there", told(Path(os.path.normpath(there)), record["notes"], False))
+                    continue
+                task = replace(task, overwrite=overwrite, folder=target)
+        except LaffError as exc:
+            yield End("failed", named(name, exc))
+            continue
+        yield task
 
 
 def read_standard_input() -> bytes:
     """The archive on standard input; LaffError at once if it does not begin like one."""
-    from femto.container import MAX_STREAM
-
     stream = sys.stdin.buffer
     head = stream.read(64)
     if not (head.startswith(b"\x1f\x8b") or head.lstrip().startswith(b"{")):
@@ -255,37 +314,103 @@ def read_standard_input() -> bytes:
 # Decoding
 
 
-def run(tasks: list[Task], options: argparse.Namespace) -> int:
-    """Decode all, several at a time; how many failed."""
-    workers = min(options.jobs, len(tasks))
-    if workers <= 1:
-        return sum(not finish(*reconstruct(task)) for task in tasks)
-    failed = 0
-    # Ctrl-C is this process's business; the workers are told by it.
-    with ProcessPoolExecutor(
-        workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        futures = [pool.submit(reconstruct, task) for task in tasks]
+def run(items: Iterator[Task | End], options: argparse.Namespace, count: int) -> Counter:
+    """Carry out what is planned, several archives at a time, and say how each ended, in their
+    order; how many ended how."""
+    counts: Counter = Counter()
+    if count <= 1:
+        for item in items:
+            finish(reconstruct(item) if isinstance(item, Task) else item, counts)
+        return counts
+    workers = min(options.jobs, count)
+    pool = new_pool(workers)
+    numbered, more = enumerate(items), True
+    waiting: dict = {}
+    ends: dict[int, End] = {}
+    try:
+        while more or waiting:
+            while more and len(waiting) < 2 * workers:
+                number, item = next(numbered, (0, None))
+                if item is None:
+                    more = False
+                elif isinstance(item, Task):
+                    waiting[submit(pool, item)] = number, item
+                else:
+                    ends[number] = item
+                tell(ends, counts)
+            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            if any(isinstance(f.exception(), BrokenProcessPool) for f in finished):
+                # One of them killed its process. Which one, only those show that are tried alone.
+                wait(waiting)
+                pool.shutdown()
+                for future, (number, task) in waiting.items():
+                    died = isinstance(future.exception(), BrokenProcessPool)
+                    ends[number] = alone(task) if died else future.result()
+                    tell(ends, counts)
+                waiting, pool = {}, new_pool(workers)
+                continue
+            for future in finished:
+                number, _ = waiting.pop(future)
+                ends[number] = future.result()
+            tell(ends, counts)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return counts
+
+
+def new_pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, initializer=begin_worker)
+
+
+def begin_worker():
+    # Ctrl-C is the first process's business. When that is killed, nobody tells its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+
+
+def end_with(process: int):
+    """End this process when that of the sentinel has ended."""
+    multiprocessing.connection.wait([process])
+    os._exit(1)
+
+
+def submit(pool: ProcessPoolExecutor, task: Task) -> Future:
+    try:
+        return pool.submit(reconstruct, task)
+    except BrokenProcessPool as exc:
+        future: Future = Future()
+        future.set_exception(exc)
+        return future
+
+
+def alone(task: Task) -> End:
+    """Decode an archive in a process of its own."""
+    with new_pool(1) as pool:
         try:
-            for task, future in zip(tasks, futures, strict=True):
-                try:
-                    line, error = future.result()
-                except BrokenProcessPool:
-                    line, error = None, f"{task.name}: its process was killed; try again with -j 1"
-                failed += not finish(line, error)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return failed
+            return pool.submit(reconstruct, task).result()
+        except BrokenProcessPool:
+            remove_parts(task.output.parent)
+            return End(
+                "failed", f"{task.name}: its process was killed, most likely for lack of memory"
+            )
 
 
-def finish(line: str | None, error: str | None) -> bool:
-    """Say how one archive ended; whether it ended well."""
-    if error is not None:
-        report(error)
+def tell(ends: dict[int, End], counts: Counter):
+    """Say how the next archives ended, as far as that is known without a gap."""
+    while (number := counts.total()) in ends:
+        finish(ends.pop(number), counts)
+
+
+def finish(end: End, counts: Counter):
+    """Say how one archive ended, and count it."""
+    counts[end.status] += 1
+    if end.status == "failed":
+        report(end.text)
     else:
-        say(line)
-    return error is None
+        say(printable(end.text))
 
 
 def say(text: str) -> bool:
@@ -298,16 +423,17 @@ def say(text: str) -> bool:
         return False
 
 
-def reconstruct(task: Task) -> tuple[str | None, str | None]:
-    """Decode one archive: (line to print, None) or (None, error)."""
+def reconstruct(task: Task) -> End:
+    """Decode one archive."""
     try:
-        return _reconstruct(task), None
+        return _reconstruct(task)
     except LaffError as exc:
-        return None, named(task.name, exc)
+        return End("failed", named(task.name, exc))
     except MemoryError:
-        return None, f"{task.name}: too little memory; try -j 1 or close other programs"
+        return End("failed", f"{task.name}: too little memory; try -j 1 or close other programs")
     except Exception as exc:  # one archive must not stop the others
-        return None, f"{task.name}: femto failed on it ({type(exc).__name__}: {exc}); report it"
+        why = f"femto failed on it ({type(exc).__name__}: {exc}); report it"
+        return End("failed", f"{task.name}: {why}")
 
 
 def named(name: str, exc: LaffError) -> str:
@@ -316,94 +442,46 @@ def named(name: str, exc: LaffError) -> str:
     return str(exc) if shown in str(exc) else f"{shown}: {exc}"
 
 
-def _reconstruct(task: Task) -> str:
-    from femto.codec import parse
-    from femto.container import arriving
-    from femto.pictures import write_picture
-    from femto.pictures.metadata import unheld
-
-    options, output = task.options, task.output
+def _reconstruct(task: Task) -> End:
+    options, overwrite = task.options, task.overwrite
     if options.progressive:
         archives = arriving(sys.stdin.buffer, "standard input")
     else:
-        archives = [parse(task.data if task.data is not None else task.name)]
-    overwrite = options.overwrite
+        archives = [task.name if task.data is None else task.data]
+    before = os.stat(task.name) if task.folder is not None else None
     for archive in archives:
-        info = femto.info(archive)
-        make_folder(output.parent)
-        kind, samples, dtype = form(info, options)
-        if kind != options.format:
-            output = task.output.with_suffix(".tif")
-        metadata = None if options.strip_metadata else info["metadata"]
-        new = write_picture(
-            output,
-            (
-                (y, band if dtype is None else band.astype(dtype, copy=False))
-                for y, band in femto.decode_bands(
-                    archive,
-                    fraction=options.fraction,
-                    layers=options.layers,
-                    basis=options.basis,
-                    threads=task.threads,
-                    samples=samples,
-                )
-            ),
-            width=info["width"],
-            height=info["height"],
-            mode=info["mode"],
-            bits=info["bits"],
-            icc=info["icc"],
-            metadata=metadata,
-            format=kind,
+        made = make_picture(
+            archive,
+            task.output,
+            options.wanted,
             overwrite=overwrite,
-            levels=info["levels"] if samples or info["mapping"] is None else None,
-            dtype=dtype,
+            basis=options.basis,
+            threads=task.threads,
         )
         overwrite = True  # what this run has written
-    line = str(output) if new else f"{output} (was there)"
-    left_out = unheld(metadata, kind)
-    line += f" (without {', '.join(left_out)}: not held by this format)" if left_out else ""
-    if info["mapping"] is None and info["bits"] > 8 and info["levels"][1] < DARK and kind != "jpg":
-        low, high = info["levels"]
-        line += f" (samples of {low} to {high}: viewers that expect 65535 show it dark)"
-    return line
+    if before is not None:
+        # If it cannot be remembered, it is decoded and compared next time.
+        with contextlib.suppress(OSError):
+            remember(task.folder, task.name, before, made, options.wanted)
+    status = "made" if made.new else "there"
+    return End(status, told(made.path, made.facts["notes"], made.new))
 
 
-def form(info: dict, options: argparse.Namespace) -> tuple[str, bool, str | None]:
-    """How an archive becomes a file: the format; whether it gets the archive's samples, not what
-    they stand for; and the type of what it gets, None for uint8 or uint16 as they are."""
-    kind, mapping = options.format, info["mapping"]
-    if mapping is None or kind == "jpg":
-        return kind, True, None
-    ends = (x * mapping["slope"] + mapping["intercept"] for x in info["limits"])
-    low, high = sorted(ends)
-    integers = not mapping["type"].startswith("float")
-    if kind == "png" and integers and low >= 0 and high < 1 << 16:
-        return kind, False, "uint16"
-    if kind == "png" and not options.any_format:
-        raise LaffError(
-            f"its samples are {mapping['type']}, which PNG does not hold: use --format tif"
-        )
-    return "tif", False, mapping["type"]
-
-
-def make_folder(folder: Path):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise LaffError(
-            f"{folder}: this folder cannot be made: {exc.strerror}; choose another with -o"
-        ) from exc
+def told(path: Path, notes: list[str], new: bool) -> str:
+    """What is said of a picture."""
+    return " ".join([str(path), *(f"({note})" for note in ([] if new else ["was there"]) + notes)])
 
 
 # ------------------------------------------------------------------------------------------------
 # --info
 
 
-def show_all(names: list[str], as_json: bool) -> int:
+def show_all(given: Given, as_json: bool) -> int:
     """Print what the archives hold; returns the exit status."""
-    failed = 0
-    for name in names:
+    for message in given.failed:
+        report(message)
+    failed = len(given.failed)
+    for name in given.archives:
         try:
             data = read_standard_input() if name == "-" else name
             facts = femto.info(data)
@@ -430,7 +508,6 @@ def as_line(name: str, facts: dict) -> str:
 def as_text(name: str, facts: dict) -> str:
     """The facts for people."""
     from femto.display import depth_text
-    from femto.pictures.metadata import printable
     from femto.samples import dtype_of
 
     width, height = facts["width"], facts["height"]
@@ -438,7 +515,7 @@ def as_text(name: str, facts: dict) -> str:
     raw = width * height * channels * dtype_of(facts["bits"]).itemsize
     colour = "grey" if channels == 1 else "RGB"
     lines = [
-        f"{'standard input' if name == '-' else name}",
+        "standard input" if name == "-" else printable(name),
         f"  format    {facts['format']} version {facts['version']}",
         f"  picture   {width} x {height} pixels, {colour}, {depth_text(facts)}"
         + (f", from {printable(facts['source'])}" if facts["source"] else ""),

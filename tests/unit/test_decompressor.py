@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 import decompressor
 import femto
 from femto.pictures import open_page
+from femto.written import STATE_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "femto_job" / "decompressor.py"
@@ -109,6 +110,11 @@ def failure(folder, *arguments, status=1, stdin=b"") -> str:
     return err
 
 
+def shown(folder: Path) -> list[str]:
+    """The names in a folder, without what it remembers of them."""
+    return sorted(p.name for p in folder.iterdir() if p.name != STATE_FOLDER)
+
+
 def read(path) -> np.ndarray:
     with open_page(path) as reader:
         return reader[:, :]
@@ -166,7 +172,7 @@ def test_output_file_tells_the_format(here):
 
 def test_output_folder(here):
     run(here, "rgb.laff.gz", "grey.laff.gz", "-o", "pictures")
-    assert sorted(p.name for p in (here / "pictures").iterdir()) == ["grey.png", "rgb.png"]
+    assert shown(here / "pictures") == ["grey.png", "rgb.png"]
     run(here, "icc.laff.gz", "-o", "pictures")
     assert (here / "pictures/icc.png").is_file()
 
@@ -246,7 +252,7 @@ def test_the_same_again_is_fine_another_picture_is_not(here):
     assert path.read_bytes() == before
     run(here, "rgb.laff.gz", "--layers", 1, "--overwrite")
     assert path.read_bytes() != before
-    assert [p.name for p in path.parent.iterdir()] == ["rgb.png"]
+    assert shown(path.parent) == ["rgb.png"]
 
 
 def test_equal_names_from_several_folders(here):
@@ -259,22 +265,216 @@ def test_equal_names_from_several_folders(here):
     assert out.splitlines() == [*written, "images_out/deep.png"]
     for name, path in zip(names[:3], written, strict=True):
         np.testing.assert_array_equal(read(here / path), femto.decode(here / name))
-    # x.laff.gz and x.laff of one folder: the second is refused, not written over the first.
+    # x.laff.gz and x.laff of one folder: both are written, none over the other.
     (here / "a/x.laff").write_bytes(gzip.decompress((here / "deep.laff.gz").read_bytes()))
-    out, err = run(here, "a/x.laff.gz", "a/x.laff", "-o", "new", status=1)
-    assert out == "new/x.png\n"
-    assert "already the picture of a/x.laff.gz" in err
+    for arguments in (["a/x.laff.gz", "a/x.laff"], ["a"]):
+        out, _ = run(here, *arguments, "-o", f"new{len(arguments)}")
+        assert shown(here / f"new{len(arguments)}") == ["x.laff.png", "x.png"]
+    np.testing.assert_array_equal(
+        read(here / "new1/x.laff.png"), read(here / "images_out/deep.png")
+    )
     # The same archive twice is one picture.
     out, _ = run(here, "rgb.laff.gz", "rgb.laff.gz", "-o", "once")
     assert out == "once/rgb.png\n"
+
+
+def spoil(archive: Path):
+    """Damage an archive so that nobody sees it who does not decode it."""
+    status, data = archive.stat(), bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 255
+    archive.write_bytes(data)
+    os.utime(archive, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def tree(tmp_path, archives) -> Path:
+    """A working folder with a folder of archives, one of them in a sub-folder, and other things."""
+    for name, place in (("rgb", "a/rgb"), ("grey", "a/b/grey"), ("deep", "a/deep")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(archives / f"{name}.laff.gz", tmp_path / f"{place}.laff.gz")
+    for name in ("notes.txt", "more.txt", "README", ".hidden.laff.gz"):
+        (tmp_path / "a" / name).write_bytes(b"")
+    (tmp_path / "a/link").symlink_to(tmp_path / "a/b")
+    return tmp_path
+
+
+def test_a_folder_is_restored_once(tree):
+    out, err = run(tree, "a", "-o", "out")
+    assert out.splitlines()[1] == "out/rgb.png"
+    assert err == (
+        "decompressor.py: 2 restored, 0 were there, 0 failed; left out: 3 other files (.txt, no "
+        "suffix), 1 linked folders, 1 sub-folders (--recursive looks into them)\n"
+    )
+    out, err = run(tree, "a", "-o", "out", "--recursive")
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "out/deep.png", "out/rgb.png", "out/b/grey.png",
+    ]  # fmt: skip
+    assert "1 restored, 2 were there, 0 failed; left out: 3 other files" in err
+    for place in ("rgb", "deep", "b/grey"):
+        want = femto.decode(tree / f"a/{place}.laff.gz")
+        np.testing.assert_array_equal(read(tree / f"out/{place}.png"), want)
+    # Nothing is decoded again, for it could not be: not with --overwrite either, in any process.
+    for archive in (tree / "a").glob("**/[!.]*.laff.gz"):
+        spoil(archive)
+    for again in ([], ["--overwrite"], ["--format", "png"], ["-j", "1"]):
+        out, err = run(tree, "a", "-o", "out", "--recursive", *again)
+        assert out.count("(was there)") == 3
+        assert "0 restored, 3 were there, 0 failed" in err
+    (tree / "out/rgb.png").unlink()
+    out, err = run(tree, "a", "-o", "out", "--recursive", status=1)
+    assert "a/rgb.laff.gz" in err
+    assert "0 restored, 2 were there, 1 failed" in err
+
+
+def test_info_of_a_folder(tree):
+    out, _ = run(tree, "--info", "--json", "a", "--recursive")
+    assert [json.loads(line)["archive"] for line in out.splitlines()] == [
+        "a/deep.laff.gz", "a/rgb.laff.gz", "a/b/grey.laff.gz",
+    ]  # fmt: skip
+
+
+def test_an_archive_that_changed_is_restored_anew_and_nothing_else_is_replaced(tree, archives):
+    run(tree, "a", "-o", "out")
+    shutil.copy(archives / "icc.laff.gz", tree / "a/rgb.laff.gz")
+    out, _ = run(tree, "a", "-o", "out")
+    assert "out/rgb.png\n" in out
+    assert "out/deep.png (was there)" in out
+    np.testing.assert_array_equal(read(tree / "out/rgb.png"), femto.decode(tree / "a/rgb.laff.gz"))
+
+    def refused(*words: str):
+        before = (tree / "out/rgb.png").read_bytes()
+        out, err = run(tree, *words[1:], "-o", "out", status=1)
+        assert out.count("\n") == 1
+        assert words[0] in err
+        assert (tree / "out/rgb.png").read_bytes() == before
+
+    # With other options; of another archive, not decoded for that; by somebody else.
+    _, err = run(tree, "a", "-o", "out", "--layers", "1", status=1)
+    assert err.count("was made of it with other options; overwrite it") == 2
+    (tree / "c").mkdir()
+    for name in ("rgb", "grey"):
+        shutil.copy(archives / f"{name}.laff.gz", tree / "c")
+    spoil(tree / "c/rgb.laff.gz")
+    refused(f"is the picture of {tree}/a/rgb.laff.gz; overwrite it", "c")
+    shutil.copy(archives / "rgb.laff.gz", tree / "a/rgb.laff.gz")
+    (tree / "out/rgb.png").write_bytes(b"edited")
+    refused("another file is there; overwrite it", "a")
+    run(tree, "a", "-o", "out", "--overwrite")
+    np.testing.assert_array_equal(read(tree / "out/rgb.png"), femto.decode(tree / "a/rgb.laff.gz"))
+    # Archives that were moved: what is there is the same, and theirs from then on.
+    (tree / "a").rename(tree / "moved")
+    for _ in range(2):
+        out, err = run(tree, "moved", "-o", "out")
+        assert "0 restored, 2 were there, 0 failed" in err
+        spoil(tree / "moved/rgb.laff.gz")
+
+
+def test_a_killed_run_goes_on_and_leaves_no_process(tree, archives):
+    names = [f"{i:02}" for i in range(40)]
+    for name in names:
+        shutil.copy(archives / "rgb.laff.gz", tree / f"a/{name}.laff.gz")
+    command = [sys.executable, str(SCRIPT), "a", "-o", "out", "-j", "2"]
+    process = subprocess.Popen(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    told = [process.stdout.readline().decode().strip() for _ in range(3)]
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) == 2
+    process.kill()
+    # Their pipes are closed when the last of them is gone.
+    told += process.communicate(timeout=HANGS)[0].decode().split()
+    assert len(told) < len(names)
+    part = tree / "out/.05.png.1-2.part"
+    part.write_bytes(b"begun")
+    for line in told:
+        spoil(tree / f"a/{Path(line).stem}.laff.gz")
+    out, _ = run(tree, "a", "-o", "out")
+    assert out.count("(was there)") >= len(told)
+    assert not part.exists()
+    want = femto.decode(archives / "rgb.laff.gz")
+    for name in names:
+        np.testing.assert_array_equal(read(tree / f"out/{name}.png"), want)
+
+
+def test_an_archive_that_kills_its_process_costs_only_itself(tree, archives):
+    for i in range(9):
+        shutil.copy(archives / "rgb.laff.gz", tree / f"a/{i}{'poison' * (i in (3, 4))}.laff.gz")
+    (tree / "poisoned.py").write_text(
+        f"import os, signal, sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
+        "import decompressor\n"
+        "make_picture = decompressor.make_picture\n"
+        "def poisoned(archive, *arguments, **options):\n"
+        "    if 'poison' in archive:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return make_picture(archive, *arguments, **options)\n"
+        "decompressor.make_picture = poisoned\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(decompressor.main(sys.argv[1:]))\n"
+    )
+    poisoned = (sys.executable, "poisoned.py")
+    out, err = run_program(tree, "a", "-o", "out", "-j", "2", status=1, python=poisoned)
+    assert len(out.splitlines()) == 9
+    assert err.count("poison.laff.gz: its process was killed") == 2
+    assert "9 restored, 0 were there, 2 failed" in err
+    assert len(shown(tree / "out")) == 9
+
+
+def test_the_output_is_a_file_if_its_suffix_is_one_of_a_picture(here):
+    run(here, "rgb.laff.gz", "-o", "x.webp")
+    np.testing.assert_array_equal(read(here / "x.webp"), femto.decode(here / "rgb.laff.gz"))
+    with Image.open(here / "x.webp") as image:
+        assert image.format == "WEBP"
+    run(here, "icc.laff.gz", "-o", "icc.WEBP")
+    with open_page(here / "icc.WEBP") as reader:
+        assert reader.icc == SRGB
+    run(here, "deep.laff.gz", "--format", "webp")
+    assert shown(here / "images_out") == ["deep.webp"]
+    assert "femto writes .png, .tif" in failure(here, "rgb.laff.gz", "-o", "x.gif", status=2)
+    for several in (["rgb.laff.gz", "grey.laff.gz"], ["."]):
+        assert "is not a folder" in failure(here, *several, "-o", "y.webp", status=2)
+    assert not (here / "y.webp").exists()
+    run(here, "rgb.laff.gz", "-o", "v1.2")
+    assert shown(here / "v1.2") == ["rgb.png"]
+    # Nothing is kept beside a file that was named.
+    assert not (here / STATE_FOLDER).exists()
+
+
+def test_more_layers_than_there_are(here):
+    have = femto.info(here / "rgb.laff.gz")["layers"]
+    out, _ = run(here, "rgb.laff.gz", "--layers", "99")
+    assert out == f"images_out/rgb.png (has {have} layers)\n"
+    out, _ = run(here, "rgb.laff.gz", "--layers", "99")
+    assert out == f"images_out/rgb.png (was there) (has {have} layers)\n"
+    out, _ = run(here, "grey.laff.gz", "--layers", have)
+    assert out == "images_out/grey.png\n"
+
+
+def test_wrong_arguments_are_one_line(here):
+    for wrong in ([], ["--layers", "x", "a"], ["--jobs", "0", "a"], ["--format", "gif", "a"],
+                  ["--nonsense", "a"], ["--json", "a"]):  # fmt: skip
+        message = failure(here, *wrong, status=2)
+        assert "usage" not in message
+        assert "(see decompressor.py --help)" in message
+
+
+def test_names_are_printable(here):
+    name = os.fsdecode(b"r\x1b[31m\n\xff.laff.gz")
+    shutil.copy(here / "rgb.laff.gz", here / name)
+    out, _ = run(here, name)
+    assert out == "images_out/r\\x1b[31m\\n\\udcff.png\n"
+    (here / name).write_bytes(b"")
+    for option in ([], ["--info"]):
+        message = failure(here, name, *option)
+        assert "r\\x1b[31m" in message
+        assert "\x1b" not in message
+    shutil.copy(here / "rgb.laff.gz", here / name)
+    assert "r\\x1b[31m" in run(here, "--info", name)[0]
 
 
 def test_several_in_parallel_are_the_same_as_one_by_one(here):
     names = ["rgb.laff.gz", "grey.laff.gz", "deep.laff.gz", "icc.laff.gz"]
     run(here, *names, "-o", "parallel", "-j", "4")
     run(here, *names, "-o", "single", "-j", "1")
-    for path in (here / "single").iterdir():
-        assert path.read_bytes() == (here / "parallel" / path.name).read_bytes()
+    for name in shown(here / "single"):
+        assert (here / "single" / name).read_bytes() == (here / "parallel" / name).read_bytes()
 
 
 def test_one_bad_archive_does_not_stop_the_others(here):
@@ -313,7 +513,7 @@ def test_what_is_no_archive_is_refused_by_name(here):
         (here / name).write_bytes(content)
         assert name in failure(here, name)
         assert name in failure(here, "--info", name)
-    assert "images: is a folder" in failure(here, "images")
+    assert "images: no archives in this folder" in failure(here, "images")
     assert "missing.laff.gz" in failure(here, "missing.laff.gz")
     assert "missing.laff.gz" in failure(here, "--info", "missing.laff.gz")
     assert "99" in failure(here, "version.laff.gz")

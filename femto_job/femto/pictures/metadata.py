@@ -807,9 +807,17 @@ def _short_exif(block: bytes) -> bytes:
     return b""
 
 
+def for_webp(metadata: dict) -> tuple[bytes, bytes, list[str]]:
+    """EXIF and XMP of a WebP with these metadata, and what it cannot hold."""
+    xmp = metadata.get("xmp", b"")
+    others = ("iptc", "photoshop", "xmp_extended", "resolution", "text", "png", "dicom")
+    lost = [key for key in others if key in metadata]
+    return metadata.get("exif", b""), xmp.encode() if isinstance(xmp, str) else xmp, lost
+
+
 def unheld(metadata: dict | None, format: str) -> list[str]:
-    """What of the metadata a picture of this format ("png", "tif", "jpg") does not hold."""
-    convert = {"png": for_png, "tif": for_tiff, "jpg": for_jpeg}[format]
+    """What of the metadata a picture of this format ("png", "tif", "jpg", "webp") does not hold."""
+    convert = {"png": for_png, "tif": for_tiff, "jpg": for_jpeg, "webp": for_webp}[format]
     return [printable(key).replace("_", " ") for key in convert(metadata or {})[-1]]
 
 

@@ -1,4 +1,4 @@
-"""Writing PNG, TIFF and JPEG."""
+"""Writing PNG, TIFF, JPEG and WebP."""
 
 import contextlib
 import filecmp
@@ -17,9 +17,21 @@ from ..errors import LaffError
 from ..samples import Levels, dtype_of, levels_of, to_bytes
 from .common import check_size, missing, os_error, quiet
 from .ifd import Tag, number, tree
-from .metadata import for_jpeg, for_png, for_tiff
+from .metadata import for_jpeg, for_png, for_tiff, for_webp
 
-FORMATS = {".png": "png", ".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+FORMATS = {
+    ".png": "png",
+    ".tif": "tif",
+    ".tiff": "tif",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".webp": "webp",
+}
 
 _ADVICE = {
     28: "free some space or choose another folder",
@@ -48,9 +60,9 @@ def write_picture(
     bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
     rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 1 to 16; icc:
     profile to embed; metadata: see the module `metadata`, of which the file gets what its format
-    holds (`metadata.unheld` tells the rest); format: "png", "tif" or "jpg" (default: by the
-    suffix). PNG and TIFF are written band by band; JPEG needs the whole picture and holds 8 bits,
-    so the levels are stretched to these.
+    holds (`metadata.unheld` tells the rest); format: "png", "tif", "jpg" or "webp" (default: by the
+    suffix). PNG and TIFF are written band by band; JPEG and WebP (lossless) need the whole picture
+    and hold 8 bits, so the levels are stretched to these.
     levels: that the picture uses, all that its bits have if None; PNG and TIFF get the samples as
     they are, whatever these are. dtype: of TIFF, if not uint8 or uint16.
     overwrite: whether another file of this name may be replaced. Returns False if the very same
@@ -59,13 +71,13 @@ def write_picture(
     """
     path = Path(path)
     kind = format or FORMATS.get(path.suffix.lower())
-    if kind not in ("png", "tif", "jpg"):
-        raise LaffError(f"{path}: no format femto writes; use .png, .tif or .jpg")
+    if kind not in FORMATS.values():
+        raise LaffError(f"{path}: no format femto writes; use .png, .tif, .jpg or .webp")
     if isinstance(bands_or_array, np.ndarray):
         bands_or_array = [(0, bands_or_array)]
     bands = _checked_bands(str(path), bands_or_array, width, height, mode, dtype or dtype_of(bits))
     used = Levels(*(levels or levels_of(bits)))
-    write = {"png": _write_png, "tif": _write_tiff, "jpg": _write_jpeg}[kind]
+    write = {"png": _write_png, "tif": _write_tiff, "jpg": _write_jpeg, "webp": _write_webp}[kind]
     try:
         with quiet:
             return _write_whole(
@@ -108,6 +120,9 @@ def _write_whole(path: Path, overwrite: bool, write) -> bool:
     part = final.with_name(f".{final.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "xb") as file:
+            # Parts that nobody locks are known to be left by killed processes.
+            with contextlib.suppress(OSError, AttributeError):
+                fcntl.flock(file, fcntl.LOCK_EX)
             write(file)
         if final.exists() and not overwrite:
             if not filecmp.cmp(part, final, shallow=False):
@@ -245,9 +260,7 @@ def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
 
 def _write_jpeg(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
     if max(width, height) > 65500:
-        raise LaffError(
-            f"{file.name}: JPEG holds at most 65500 pixels a side; write PNG or TIFF instead"
-        )
+        raise LaffError("JPEG holds at most 65500 pixels a side; write PNG or TIFF instead")
     bands = (to_bytes(band, levels) for band in bands)
     coded = io.BytesIO()
     _whole_image(bands, width, height, mode).save(
@@ -260,6 +273,16 @@ def _write_jpeg(file, bands: Iterator[np.ndarray], width, height, mode, levels, 
         head = head[:13] + struct.pack(">BHH", *density) + head[18:]
     file.write(head + segments)
     file.write(rest)
+
+
+def _write_webp(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
+    if max(width, height) > 16383:
+        raise LaffError("WebP holds at most 16383 pixels a side; write PNG or TIFF instead")
+    exif, xmp, _ = for_webp(metadata)
+    image = _whole_image((to_bytes(band, levels) for band in bands), width, height, mode)
+    coded = io.BytesIO()
+    image.save(coded, "WEBP", lossless=True, icc_profile=icc or b"", exif=exif, xmp=xmp)
+    file.write(coded.getbuffer())
 
 
 def _whole_image(bands: Iterable[np.ndarray], width, height, mode):
