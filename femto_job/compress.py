@@ -16,9 +16,9 @@ from femto_spark.records import JobError
 
 _EPILOG = """\
 exit status: 0 all pictures are compressed; 1 some failed, the others are compressed (with --strict
-also: some have warnings); 2 wrong
-options, folders, a full disk or no Spark; 130 interrupted. After 1, 2 and 130 the same command
-goes on where it was.
+also: some have warnings); 2 wrong options, folders, a full disk or no Spark; 3 a fault of femto;
+130 interrupted. After 1, 2, 3 and 130 the same command goes on where it was; after 1, with
+--overwrite, it begins again.
 """
 
 
@@ -97,7 +97,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--overwrite",
         action="store_true",
-        help="compress all pictures again, also unchanged ones, and replace files of other origin",
+        help="compress all pictures again, also unchanged ones, and replace files of other origin; "
+        "if it is interrupted, the same command goes on where it was",
+    )
+    add(
+        "--moved-from",
+        type=Path,
+        metavar="FOLDER",
+        help="the input folder was this one when its archives were made: they stay its own",
     )
     add(
         "--report",

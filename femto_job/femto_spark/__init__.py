@@ -2,6 +2,7 @@
 and reported. `femto` itself knows nothing of Spark.
 
 plan      which files are pictures, what their archives are called, how work is cut
+catalog   the files and pages of one run, on disk
 records   files written whole or not at all, and the memory of what earlier runs did
 sandbox   picture files decoded in a process of their own, with limits
 measure   PSNR, SSIM, thumbnails and crops

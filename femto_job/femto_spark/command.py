@@ -5,13 +5,16 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from .plan import printable
 from .records import JobError
 
-DONE, SOME_FAILED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, NOT_RUN, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
 
 
@@ -34,6 +37,22 @@ def check_input(folder: Path) -> None:
     except OSError as error:
         remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
         raise JobError(f"{folder}: {remedy}") from None
+
+
+def _fault(error: Exception) -> str:
+    """One line on an exception that nobody expected, which goes into a file as a whole."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="femto-fault-", suffix=".log")
+        with os.fdopen(descriptor, "w", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+        where = f" (all of it is in {path})"
+    except OSError:
+        where = ""
+    return (
+        f"a fault of femto: {printable(what)}{where}: report it; what is done is kept, and the "
+        "same command goes on where it was"
+    )
 
 
 def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name: str) -> int:
@@ -60,6 +79,9 @@ def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name
     except JobError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         status = NOT_RUN
+    except Exception as error:
+        print(f"{prog}: {_fault(error)}", file=sys.stderr)
+        status = FAULT
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.stderr.flush()

@@ -4,10 +4,10 @@ import hashlib
 import itertools
 import json
 import os
+import sqlite3
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,11 @@ from femto.samples import Counts, Levels, Span
 from femto.target import DEFAULT_QUALITY
 
 from . import measure, plan, report, session, tasks
+from .catalog import Catalog
 from .plan import Picture, Source, printable
 from .progress import Progress
-from .records import JobError, Records, write_whole
-from .runner import Folders, Runner, Work, why_unread
+from .records import STATE_FOLDER, JobError, Records, Rows, write_whole
+from .runner import Folders, Runner, Work, gone, why_unread
 from .sandbox import UnreadablePicture
 
 PROBED_TOGETHER = 100
@@ -44,6 +45,7 @@ class Options:
     tune: str = "psnr"
     recursive: bool = False
     overwrite: bool = False
+    moved_from: Path | None = None
     report: bool = True
     reader: str = "auto"
     cut_above: float | None = None
@@ -60,9 +62,13 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What came of a job: rows of the report, counts, and how long it took."""
+    """What came of a job: rows of the report, counts, and how long it took.
 
-    rows: list[dict]
+    `rows` are read one after the other, as often as one likes, by picture and page; there may be a
+    million of them, on disk.
+    """
+
+    rows: Iterable[dict]
     left_out: plan.LeftOut = field(default_factory=plan.LeftOut)
     seconds: float = 0.0
     coded_pixels: int = 0
@@ -71,6 +77,8 @@ class Outcome:
 
     def count(self, status: str) -> int:
         """How many pictures ended as "done", "skipped" or "failed"."""
+        if isinstance(self.rows, Rows):
+            return self.rows.counts[status]
         return sum(row["status"] == status for row in self.rows)
 
 
@@ -85,41 +93,64 @@ class Job(Work):
         self.options = options
         self._get_context = get_context
         self._progress: Progress | None = None
+        self._shown = 0
         self.outcome = Outcome([])
 
     def run(self) -> Outcome:
         """Compress everything that is not done. Raises JobError, KeyboardInterrupt."""
         began = time.monotonic()
-        found = plan.require_pictures(
-            self.options.input, recursive=self.options.recursive, skip=self.options.output
-        )
-        self.outcome.left_out = found.left_out
-        for name, reason in found.failed:
-            self._fail_file(name, reason)
+        options = self.options
         try:
-            self.options.output.mkdir(parents=True, exist_ok=True)
-            with Records(self.options.output) as records:
-                self._run(found.sources, records)
+            options.output.mkdir(parents=True, exist_ok=True)
+            with Records(options.output) as records:
+                self.outcome.rows = Rows(records.folder)
+                with Catalog(records, str(options.input.resolve())) as catalog:
+                    self._run(records, catalog)
+            self._require_output()
+            self.outcome.seconds = time.monotonic() - began
+            self.outcome.reports = report.write(options, self.outcome)
         except OSError as error:
             raise JobError(self._unwritable(error)) from None
-        self.outcome.seconds = time.monotonic() - began
-        self.outcome.rows.sort(key=lambda row: (row["picture"], row["page"]))
-        try:
-            self.outcome.reports = report.write(self.options, self.outcome)
-        except OSError as error:
-            raise JobError(self._unwritable(error)) from None
+        except sqlite3.Error as error:
+            self._require_output()
+            raise JobError(
+                f"{printable(str(options.output))}: what is done cannot be written down ({error}): "
+                "make room, then run the same command again"
+            ) from None
         return self.outcome
 
     # Finding out what there is to do
 
-    def _run(self, sources: list[Source], records: Records) -> None:
+    def _run(self, records: Records, catalog: Catalog) -> None:
+        options = self.options
+        self._set_up(records)
+        with records.transaction():
+            found = plan.Found(sources=catalog)
+            plan.require_pictures(
+                options.input, recursive=options.recursive, skip=options.output, into=found
+            )
+        self.outcome.left_out = found.left_out
+        for name, reason in found.failed:
+            self._fail_file(name, reason)
+        self._set_apart(records, catalog)
+        if catalog.count_new():
+            folders = self.settings.folders
+            write_whole(folders.token, folders.run.encode())
+            try:
+                self._on_spark(records, catalog)
+            finally:
+                folders.token.unlink(missing_ok=True)
+        records.note("overwriting")
+
+    def _set_up(self, records: Records) -> None:
+        """Settle what all tasks have to know."""
         options = self.options
         try:
             basis_sha256 = load_basis(options.basis).sha256
         except LaffError as error:
             raise JobError(str(error)) from None
         target = options.target or {"quality": DEFAULT_QUALITY}
-        plan = {"effort": options.effort, "tune": options.tune}
+        effort = {"effort": options.effort, "tune": options.tune}
         wanted = {
             "target": {k: float(v) for k, v in target.items()},
             "gray": options.gray,
@@ -127,17 +158,25 @@ class Job(Work):
             "bits": options.bits,
             "strip": options.strip_metadata,
             "basis": basis_sha256,
-            **plan,
+            **effort,
         }
-        folders = Folders(
-            input=str(options.input.resolve()),
-            output=str(options.output.resolve()),
-            run=uuid.uuid4().hex[:12],
-        )
+        fingerprint = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        folder = str(options.input.resolve())
+        if options.moved_from is not None:
+            self._move(records, folder)
+        run = uuid.uuid4().hex[:12]
+        if options.overwrite:
+            # A run that overwrites, and was interrupted, goes on under its own name.
+            begun = records.noted("overwriting") or {}
+            if (begun.get("input"), begun.get("settings")) == (folder, fingerprint):
+                run = begun["run"]
+            else:
+                begun = {"input": folder, "settings": fingerprint, "run": run}
+                records.note("overwriting", begun)
         self.settings = tasks.Settings(
-            folders=folders,
+            folders=Folders(input=folder, output=str(options.output.resolve()), run=run),
             target=options.target,
-            plan=plan,
+            plan=effort,
             gray=options.gray,
             reading=options.reading,
             basis=options.basis,
@@ -145,41 +184,33 @@ class Job(Work):
             measure=options.report,
             bits=options.bits,
             strip=options.strip_metadata,
-            fingerprint=hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest(),
+            fingerprint=fingerprint,
         )
-        history = defaultdict(list)
-        for record in records.by_archive.values():
-            history[record["picture"]].append(record)
-        new = []
-        for source in sources:
-            current = [r for r in history[source.name] if self._is_current(r, source)]
-            if current and len(current) == current[0]["pages"]:
-                for record in current:
-                    self._add_row("skipped", record)
-            else:
-                new.append(source)
-        if not new:
-            return
-        write_whole(folders.token, folders.run.encode())
-        context = None
-        try:
-            context = self._get_context()
-            with Runner(context, folders, reader=options.reader, quiet=options.quiet) as runner:
-                self._runner = runner
-                self._start(new)
-                self._execute(self._plan(new, sources, history, records))
-        except (JobError, OSError):
-            raise
-        except Exception:
-            if context is not None and session.is_stopped(context):
-                raise JobError(session.GONE) from None
-            raise
-        finally:
-            folders.token.unlink(missing_ok=True)
 
-    def _is_current(self, record: dict | None, source: Source) -> bool:
+    def _move(self, records: Records, folder: str) -> None:
+        old = str(self.options.moved_from.resolve())
+        if old != folder and not records.move(old, folder):
+            known = [printable(name) for name in records.inputs() if name != folder]
+            raise JobError(
+                f"{printable(old)}: no archive in {printable(str(self.options.output))} was made "
+                f"from this folder: --moved-from takes {' or '.join(known[:5]) or 'none'}"
+            )
+
+    def _set_apart(self, records: Records, catalog: Catalog) -> None:
+        """Rows for the files that are done; the catalog learns which are new."""
+        with records.transaction():
+            for number, source in catalog.sources():
+                history = records.of(self.settings.folders.input, source.name)
+                current = [r for r in history if self._is_current(r, source)]
+                if current and len(current) == current[0]["pages"]:
+                    for record in current:
+                        self._add_row("skipped", record)
+                else:
+                    catalog.add_new(number, history[0]["base"] if history else None)
+
+    def _is_current(self, record: dict, source: Source) -> bool:
         """Whether an archive is there, whole, and what this job would make of its picture."""
-        if self.options.overwrite or record is None:
+        if self.options.overwrite and record["run"] != self.settings.folders.run:
             return False
         made_of = (record["source_bytes"], record["source_mtime_ns"], record["settings"])
         if made_of != (source.nbytes, source.mtime_ns, self.settings.fingerprint):
@@ -190,100 +221,56 @@ class Job(Work):
             return False
         return status.st_size == record["archive_bytes"]
 
-    def _start(self, sources: list[Source]) -> None:
-        """Prepare the executors, and find out who can read the pictures."""
-        self._progress = Progress(0, 0, quiet=True)
-        self.task = partial(tasks.compress_pictures, self.settings)
-        if self.settings.basis_file is not None:
-            self._runner.context.addFile(str(Path(self.options.basis).resolve()))
-        self._runner.find_view(sources)
-
-    def _plan(self, new: list[Source], sources: list[Source], history, records) -> list[Picture]:
-        pages = self._probe(new)
-        counted = {}
-        for source in sources:
-            found = pages.get(source.name)
-            if found is not None:
-                counted[source.name] = [(p["page"], p["label"]) for p in found]
-            else:
-                counted[source.name] = [(r["page"], r["label"]) for r in history[source.name]] or [
-                    (0, None)
-                ]
-        kept = {name: rows[0]["base"] for name, rows in history.items() if rows}
-        taken = [r["archive"] for r in records.by_archive.values() if r["picture"] not in counted]
-        bases = plan.name_bases(counted, kept, taken)
-        pictures = []
-        for source in new:
-            for page in pages.get(source.name) or []:
-                picture = Picture(
-                    source=source,
-                    page=page["page"],
-                    pages=len(pages[source.name]),
-                    width=page["width"],
-                    height=page["height"],
-                    channels=1 if self.options.gray else page["channels"],
-                    bits=page["bits"],
-                    archive=plan.archive_name(
-                        bases[source.name],
-                        page["page"],
-                        len(pages[source.name]),
-                        page["label"],
-                    ),
-                    base=bases[source.name],
-                    label=page["label"],
-                    levels=page["levels"],
-                    segment=page["segment"],
-                    place=page["place"],
-                )
-                record = records.by_archive.get(picture.archive)
-                if self._is_current(record, source):
-                    self._add_row("skipped", record)
-                    continue
-                reason = page["error"] and tasks.reason_of(UnreadablePicture(page["error"]))
-                if record is None and not self.options.overwrite:
-                    reason = reason or self._foreign(picture)
-                if reason:
-                    self.fail(picture, reason)
-                else:
-                    pictures.append(picture)
-        room = plan.SHOWN - sum(bool(row.get("visual")) for row in self.outcome.rows)
-        if room > 0 and pictures:
-            every = max(1, -(-len(pictures) // room))
-            pictures = [replace(p, shown=i % every == 0) for i, p in enumerate(pictures)]
-        return pictures
-
-    def _foreign(self, picture: Picture) -> str | None:
-        """Why an archive must not be replaced that no record tells of; None if it may."""
-        path = self.options.output / picture.archive
-        if not os.path.lexists(path):
-            return None
+    def _on_spark(self, records: Records, catalog: Catalog) -> None:
+        options, context = self.options, None
         try:
-            source = tasks.embedded(self.settings, picture, {})["source"]
-            if source is not None and codec.info(path)["source"] == source:
-                return None
-        except (LaffError, OSError):
-            pass
-        return (
-            f"{printable(picture.archive)} exists and was not made from it: "
-            "move that file away, or use --overwrite"
-        )
+            context = self._get_context()
+            with Runner(
+                context, self.settings.folders, reader=options.reader, quiet=options.quiet
+            ) as runner:
+                self._runner = runner
+                self._progress = Progress(0, 0, quiet=True)
+                self.task = partial(tasks.compress_pictures, self.settings)
+                if self.settings.basis_file is not None:
+                    context.addFile(str(Path(options.basis).resolve()))
+                runner.find_view(catalog.some_new(2 * runner.cores))
+                self._probe(catalog)
+                catalog.name_archives()
+                self._plan(records, catalog)
+                self._execute(catalog)
+        except (JobError, OSError):
+            raise
+        except Exception:
+            if context is not None and session.is_stopped(context):
+                raise JobError(session.GONE) from None
+            raise
 
-    def _probe(self, sources: list[Source]) -> dict[str, list[dict]]:
-        """Pages by file; files without a readable page get their row in the report."""
+    def _probe(self, catalog: Catalog) -> None:
+        """Read the headers of new files: the catalog learns their pages, and those without a page
+        that can be read get their row in the report."""
+        count, cores = catalog.count_new(), self._runner.cores
+        size = min(PROBED_TOGETHER, max(1, count // (4 * cores)))
+        sources = catalog.new_sources()
+
+        def jobs() -> Iterator[Callable[[], None]]:
+            while batch := list(itertools.islice(sources, 4 * cores * size)):
+                yield partial(self._probe_batch, batch, size, catalog)
+
+        self._runner.run(jobs(), self._progress.refresh)
+
+    def _probe_batch(self, batch: list[tuple[int, Source]], size: int, catalog: Catalog) -> None:
         answers = []
-        left = list(sources)
+        left = [source for _, source in batch]
         if not self._runner.all_fed:
-            size = min(PROBED_TOGETHER, max(1, len(sources) // (4 * self._runner.cores)))
-            groups = [sources[i : i + size] for i in range(0, len(sources), size)]
             answers = self._runner.spread_safely(
                 partial(tasks.probe_files, self.settings),
-                groups,
+                [left[i : i + size] for i in range(0, len(left), size)],
                 "reading headers",
                 lambda source, reason: (source.name, None, reason),
             )
             unseen = {name for name, _, reason in answers if reason == "unseen"}
             answers = [a for a in answers if a[0] not in unseen]
-            left = [s for s in sources if s.name in unseen]
+            left = [source for source in left if source.name in unseen]
             if left:
                 self._runner.feed(left)
         for source in left:
@@ -297,26 +284,113 @@ class Job(Work):
                 answers.append((source.name, pages, None))
             except UnreadablePicture as error:
                 answers.append((source.name, None, str(error)))
-        for name, _, reason in answers:
+        numbers = {source.name: number for number, source in batch}
+        for name, pages, reason in answers:
             if reason is not None:
                 self._fail_file(name, reason)
-        return {name: pages for name, pages, reason in answers if reason is None}
+            else:
+                catalog.add_pages(numbers[name], pages)
+
+    def _plan(self, records: Records, catalog: Catalog) -> None:
+        """The catalog learns which pages are to be compressed; the others get their rows."""
+        with records.transaction():
+            for number, source, page, named in catalog.pages():
+                picture = self._picture(source, page, named)
+                record = self._holder(records, picture.archive)
+                made_from = record and (record["input"], record["picture"])
+                own = made_from == (self.settings.folders.input, source.name)
+                if own and self._is_current(record, source):
+                    self._add_row("skipped", record)
+                    continue
+                reason = page["error"] and tasks.reason_of(UnreadablePicture(page["error"]))
+                unclaimed = False
+                if not reason and not own and not self.options.overwrite:
+                    unclaimed = os.path.lexists(self.options.output / picture.archive)
+                    if record is not None:
+                        reason = self._foreign(record)
+                    elif unclaimed and not self._may_be_own(picture):
+                        reason = tasks.foreign(picture)
+                if reason:
+                    self.fail(picture, reason)
+                else:
+                    cut = len(_grid(picture)) > 1
+                    catalog.add_todo(
+                        number, picture.page, picture.pixels, cut=cut, unclaimed=unclaimed
+                    )
+
+    def _picture(self, source: Source, page: dict, named: dict, **more) -> Picture:
+        """What the catalog knows as a picture."""
+        return Picture(
+            source=source,
+            page=page["page"],
+            width=page["width"],
+            height=page["height"],
+            channels=1 if self.options.gray else page["channels"],
+            bits=page["bits"],
+            label=page["label"],
+            levels=page["levels"] and tuple(page["levels"]),
+            segment=page["segment"] and tuple(page["segment"]),
+            place=page["place"],
+            **named,
+            **more,
+        )
+
+    def _holder(self, records: Records, archive: str) -> dict | None:
+        """The record of the file that has an archive's name, in this output folder."""
+        record = records.get(archive)
+        if record is None or record["archive"] == archive:
+            return record
+        try:
+            same = os.path.samefile(
+                self.options.output / record["archive"], self.options.output / archive
+            )
+        except OSError:
+            same = False
+        return record if same else None
+
+    def _foreign(self, record: dict) -> str:
+        """Why an archive must not be replaced that was made of another picture."""
+        folder, here = record["input"], self.settings.folders.input
+        reason = f"{record['archive']} is the archive of {record['picture']} in {folder}: "
+        if folder == here:
+            return reason + "rename this picture, or replace that archive with --overwrite"
+        return reason + (
+            "choose another --output, or replace that archive with --overwrite; "
+            f"if that folder is now {here}, use --moved-from {folder}"
+        )
+
+    def _may_be_own(self, picture: Picture) -> bool:
+        """Whether an archive that no record tells of looks as if it were made of this picture."""
+        try:
+            about = codec.info(self.options.output / picture.archive)
+            source = tasks.embedded(self.settings, picture, {})["source"]
+            size = (about["width"], about["height"])
+            return about["source"] == source and size == (picture.width, picture.height)
+        except (LaffError, OSError):
+            return False
 
     # Doing it
 
-    def _execute(self, pictures: list[Picture]) -> None:
+    def _execute(self, catalog: Catalog) -> None:
         cores = self._runner.cores
-        limit = plan.cut_limit(pictures, cores, self.options.cut_above)
-        cut = [p for p in pictures if p.pixels > limit and len(_grid(p)) > 1]
-        whole = [p for p in pictures if not (p.pixels > limit and len(_grid(p)) > 1)]
-        groups = plan.group(whole, cores)
-        self.outcome.coded_pixels = sum(p.pixels for p in pictures)
+        count, pixels = catalog.sums()
+        limit = plan.cut_limit(pixels, cores, self.options.cut_above)
+        whole, whole_pixels = catalog.sums(limit)
+        cost = whole_pixels + whole * plan.FIXED_COST
+        room = plan.SHOWN - self._shown
+        every = max(1, -(-count // room)) if room > 0 else 0
+
+        def pictures(*, above: bool) -> Iterator[Picture]:
+            for number, unclaimed, source, page, named in catalog.todo(limit, above=above):
+                shown = every > 0 and (number - 1) % every == 0
+                yield self._picture(source, page, named, shown=shown, unclaimed=unclaimed)
+
+        self.outcome.coded_pixels = pixels
         self.outcome.cores = cores
-        self._progress = Progress(
-            len(pictures), self.outcome.coded_pixels, quiet=self.options.quiet
-        )
+        self._progress = Progress(count, pixels, quiet=self.options.quiet)
+        groups = plan.group(pictures(above=False), cost, cores)
         jobs = itertools.chain(
-            (partial(self._compress_cut, p) for p in sorted(cut, key=lambda p: -p.pixels)),
+            (partial(self._compress_cut, p) for p in pictures(above=True)),
             self._runner.batches(groups, self),
         )
         try:
@@ -348,8 +422,8 @@ class Job(Work):
     def take(self, picture: Picture, result: dict) -> None:
         if "data" in result:
             try:
-                tasks.save(self.settings, result["record"], result["data"])
-            except OSError as error:
+                tasks.save(self.settings, picture, result["record"], result["data"])
+            except (OSError, LaffError) as error:
                 failed = tasks.failure(picture, error)
                 self.fail(picture, failed["error"], fatal=failed["fatal"])
                 return
@@ -558,7 +632,13 @@ class Job(Work):
         self._add_row("failed", {"picture": name, "page": 0, "pages": 1, "label": None}, reason)
 
     def _add_row(self, status: str, facts: dict, reason: str | None = None) -> None:
+        self._shown += bool(facts.get("visual"))
         self.outcome.rows.append({**facts, "status": status, "error": reason})
+
+    def _require_output(self) -> None:
+        """JobError if the output folder is gone."""
+        if not (self.options.output / STATE_FOLDER).is_dir():
+            raise JobError(gone(str(self.options.output)))
 
     def _unwritable(self, error: OSError) -> str:
         output = printable(str(self.options.output))

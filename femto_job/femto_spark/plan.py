@@ -2,9 +2,8 @@
 
 import os
 import stat
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -31,7 +30,7 @@ KINDS = 1000
 """Most extensions that are told apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A picture file: its path below the input folder (with /), size and time of change."""
 
@@ -44,6 +43,8 @@ class Source:
 class Picture:
     """One page of one file, and the archive it becomes (a path below the output folder).
 
+    `shown`: in the report; `unclaimed`: a file has the archive's name that no record tells of, and
+    which only an equal one may replace.
     `segment` and `place` are those of femto.pictures.PageInfo.
     """
 
@@ -61,6 +62,7 @@ class Picture:
     segment: tuple[int, int] | None = None
     place: dict | None = None
     shown: bool = False
+    unclaimed: bool = False
 
     @property
     def pixels(self) -> int:
@@ -149,14 +151,19 @@ def printable(name: str) -> str:
 
 
 def find_pictures(
-    folder: Path, extensions: Iterable[str], *, recursive: bool, skip: Path | None = None
+    folder: Path,
+    extensions: Iterable[str],
+    *,
+    recursive: bool,
+    skip: Path | None = None,
+    into: Found | None = None,
 ) -> Found:
     """List the pictures of a folder by their extension, in the order of their names.
 
     Hidden files and folders (a leading dot) are passed over; so is the folder `skip`. What else is
-    not looked at is counted.
+    not looked at is counted. What is found is added to `into`, if that is given.
     """
-    found = Found()
+    found = into or Found()
     extensions = frozenset(extensions)
     for here, folders, names in os.walk(folder, onerror=lambda e: _unlistable(found, folder, e)):
         below = []
@@ -194,12 +201,14 @@ def find_pictures(
     return found
 
 
-def require_pictures(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
+def require_pictures(
+    folder: Path, *, recursive: bool, skip: Path | None = None, into: Found | None = None
+) -> Found:
     """The pictures of a folder as `find_pictures` lists them; JobError if it has none at all."""
     from femto.pictures import EXTENSIONS
 
     try:
-        found = find_pictures(folder, EXTENSIONS, recursive=recursive, skip=skip)
+        found = find_pictures(folder, EXTENSIONS, recursive=recursive, skip=skip, into=into)
         if found.sources or found.failed:
             return found
         hint = "put pictures there, or name another folder with --input"
@@ -235,80 +244,38 @@ def archive_name(base: str, page: int, pages: int, label: str | None = None) -> 
     return base + (f".{label or f'page-{page + 1:04}'}" if pages > 1 else "") + SUFFIX
 
 
-def _folded(name: str) -> str:
-    """Names that some file system takes for one: case and Unicode composition."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def name_bases(
-    pages: dict[str, list[tuple[int, str | None]]],
-    kept: dict[str, str],
-    taken: Iterable[str] = (),
-) -> dict[str, str]:
-    """Choose the base of every file's archives; archive_name makes the names from it.
-
-    A file's base is its name without extension, unless another picture in the same folder would
-    then have an archive of the same name: then each of them keeps its full name (a.png and a.tif
-    become a.png.laff.gz and a.tif.laff.gz). A base once given is kept: files in `kept` have the
-    base of an earlier run, whatever is added beside them later.
-
-    Parameters: `pages`, numbers and labels of pages by file; `kept`, base by file; `taken`,
-    archives of earlier runs that no file of this run may become.
-    """
-    stems = {name: _without_extension(name) for name in pages}
-    rivals = Counter(_folded(stem) for stem in stems.values())
-    bases = {
-        name: kept.get(name) or (stem if rivals[_folded(stem)] == 1 else name)
-        for name, stem in stems.items()
-    }
-    taken = {_folded(name) for name in taken}
-    while True:
-        holders = defaultdict(list)
-        for name, base in bases.items():
-            for page, label in pages[name]:
-                holders[_folded(archive_name(base, page, len(pages[name]), label))].append(name)
-        moved = [
-            name
-            for archive, names in holders.items()
-            if len(names) > 1 or archive in taken
-            for name in names
-            if bases[name] != name and name not in kept
-        ]
-        if not moved:
-            return bases
-        bases.update((name, name) for name in moved)
-
-
-def _without_extension(name: str) -> str:
+def without_extension(name: str) -> str:
+    """A file's name, in its folder, without the last extension."""
     path = PurePosixPath(name)
     return (path.parent / path.stem).as_posix()
 
 
-def cut_limit(pictures: list[Picture], cores: int, asked: float | None) -> float:
+def cut_limit(pixels: int, cores: int, asked: float | None) -> float:
     """The number of pixels above which a picture is shared by several tasks.
 
     So few that the largest picture does not keep one core busy while the others are idle.
-    `asked` (megapixels) is the user's own limit.
+    `pixels` are those of all pictures; `asked` (megapixels) is the user's own limit.
     """
     if asked is not None:
         return asked * 1e6
-    fair = sum(p.pixels for p in pictures) / (2 * max(1, cores))
+    fair = pixels / (2 * max(1, cores))
     return min(CUT_PIXELS, max(MIN_CUT_PIXELS, fair))
 
 
-def group(pictures: list[Picture], cores: int) -> list[list[Picture]]:
-    """Group pictures into tasks of about equal work, the largest pictures first."""
-    total = sum(p.cost for p in pictures)
-    size = min(TASK_PIXELS, max(total / (8 * max(1, cores)), 10 * FIXED_COST))
-    groups: list[list[Picture]] = []
-    filled = size
-    for picture in sorted(pictures, key=lambda p: (-p.pixels, p.archive)):
-        if filled + picture.cost > size:
-            groups.append([])
-            filled = 0
-        groups[-1].append(picture)
+def group(pictures: Iterable[Picture], cost: int, cores: int) -> Iterator[list[Picture]]:
+    """Group pictures, the largest of which come first, into tasks of about equal work. `cost` is
+    that of all of them."""
+    size = min(TASK_PIXELS, max(cost / (8 * max(1, cores)), 10 * FIXED_COST))
+    group: list[Picture] = []
+    filled = 0
+    for picture in pictures:
+        if group and filled + picture.cost > size:
+            yield group
+            group, filled = [], 0
+        group.append(picture)
         filled += picture.cost
-    return groups
+    if group:
+        yield group
 
 
 def group_tiles(tiles: list, cores: int) -> list[list]:

@@ -1,27 +1,35 @@
 """Files that are whole or absent, and the memory of what earlier runs did.
 
-The job keeps a folder `.femto-job` inside the output folder:
+A job keeps a folder `.femto-job` inside the output folder:
 
     lock              held (flock) while a job runs
-    records.jsonl     one record per archive, merged at the start of each run
-    journal-*.jsonl   records that the processes of a run appended; each process has its own
+    records.sqlite    one record per file that was made
+    journal-*.jsonl   records that the processes of a run appended, each to its own; merged into
+                      records.sqlite at the start of the next run
+    run-*.sqlite      what a run knows of its files, and what came of them; gone when it is over
 
-A process appends an archive's record just before it renames the archive to its final name, so a
-kill at any moment leaves either both, or a record without an archive of that size, which counts
-as not done.
+A process appends a file's record just before it renames the file to its final name, so a kill at
+any moment leaves either both, or a record without a file of that size, which counts as not done.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import sqlite3
+import threading
+import unicodedata
 import uuid
-from collections.abc import Iterator
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 STATE_FOLDER = ".femto-job"
 PART_PREFIX, PART_SUFFIX = ".femto-", ".part"
+ROWS_AT_ONCE = 500
+"""Rows that are in memory of any that are read in order."""
 
 
 class JobError(Exception):
@@ -29,14 +37,24 @@ class JobError(Exception):
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike, *, before_rename=None) -> Iterator[BinaryIO]:
+def whole_file(
+    path: str | os.PathLike,
+    *,
+    below: str | os.PathLike | None = None,
+    before_rename: Callable[[], object] | None = None,
+) -> Iterator[BinaryIO]:
     """A file to write into, which appears under its name only when it is complete and on disk.
 
+    Folders are made as needed, but only `below` one that has to be there, if that is given.
     `before_rename` is called when the data is safe, just before the name appears. If the body of
     the with statement raises, no file appears, and one of that name stays. Raises OSError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if below is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        for folder in list(reversed(path.relative_to(below).parents))[1:]:
+            Path(below, folder).mkdir(exist_ok=True)
     part = path.parent / f"{PART_PREFIX}{uuid.uuid4().hex}{PART_SUFFIX}"
     try:
         with open(part, "xb") as file:
@@ -51,20 +69,24 @@ def whole_file(path: str | os.PathLike, *, before_rename=None) -> Iterator[Binar
         raise
 
 
-def write_whole(path: str | os.PathLike, data: bytes, *, before_rename=None) -> None:
-    """Write a file as `whole_file` does. Raises OSError."""
-    with whole_file(path, before_rename=before_rename) as file:
+def write_whole(path: str | os.PathLike, data: bytes, **options) -> None:
+    """Write a file as `whole_file` does, with its options. Raises OSError."""
+    with whole_file(path, **options) as file:
         file.write(data)
 
 
 def remove_parts(output: Path) -> int:
     """Remove temporary files that killed processes left in the output folder; how many."""
     count = 0
-    for folder, _, names in os.walk(output):
-        for name in names:
-            if name.startswith(PART_PREFIX) and name.endswith(PART_SUFFIX):
-                Path(folder, name).unlink(missing_ok=True)
-                count += 1
+    folders = [os.fspath(output)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX):
+                    Path(entry.path).unlink(missing_ok=True)
+                    count += 1
     return count
 
 
@@ -80,17 +102,38 @@ def append_record(output: str | os.PathLike, writer: str, record: dict) -> None:
         os.close(descriptor)
 
 
+def folded(name: str) -> str:
+    """A name such that some file system takes all names with the same one for one: case and
+    Unicode composition."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+# Names are kept as bytes: not all of them are Unicode.
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A database of this job alone: the lock of the output folder guards it, so that it works on
+    file systems without locks, too. May be used by several threads, one at a time."""
+    uri = f"{path.absolute().as_uri()}?nolock=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
 class Records:
     """The records of an output folder, held by one job at a time. A context manager.
 
-    `by_archive` maps an archive's path below the output folder to its record.
+    A record is a dict that goes into JSON. Parameters: the output folder; the keys of a record
+    that hold the name of the file that was `made` (a path below the output folder) and of its
+    `source` (a path below the record's `input`, a folder).
+
+    Raises JobError if another job has the folder, or its records are damaged.
     """
 
-    def __init__(self, output: Path):
+    def __init__(self, output: Path, *, made: str = "archive", source: str = "picture"):
         self.output = output
         self.folder = output / STATE_FOLDER
-        self.by_archive: dict[str, dict] = {}
+        self._made, self._source = made, source
         self._lock = None
+        self.db: sqlite3.Connection | None = None
 
     def __enter__(self) -> "Records":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,32 +149,179 @@ class Records:
         except OSError:
             pass  # a file system without locks: the user sees to it that jobs don't overlap
         remove_parts(self.output)
-        self._load()
+        for left in self.folder.glob("run-*.sqlite*"):
+            left.unlink(missing_ok=True)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise JobError(
+                f"{self.folder / 'records.sqlite'}: cannot be used ({error}): remove this file "
+                "(the archives stay; what they were made from is then found out anew)"
+            ) from None
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(self, *exception) -> None:
+        self.db.close()
         self._lock.close()
 
-    def _load(self) -> None:
-        """Read all records, the newest of an archive last, and merge them into one file."""
-        merged = self.folder / "records.jsonl"
+    def _open(self) -> None:
+        self.db = connect(self.folder / "records.sqlite")
+        self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute(
+            "CREATE TABLE IF NOT EXISTS records "
+            "(made BLOB PRIMARY KEY, folded BLOB, input BLOB, source BLOB, record TEXT)"
+        )
+        self.db.execute("CREATE INDEX IF NOT EXISTS by_source ON records (source, input)")
+        self.db.execute("CREATE INDEX IF NOT EXISTS by_folded ON records (folded)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT)")
+        self._merge()
+
+    def _merge(self) -> None:
+        """Take over what processes have appended."""
         journals = sorted(self.folder.glob("journal-*.jsonl"), key=lambda p: p.stat().st_mtime_ns)
-        for path in [merged, *journals]:
-            if not path.exists():
-                continue
-            for line in path.read_bytes().splitlines():
-                try:
-                    record = json.loads(line)
-                    self.by_archive[record["archive"]] = record
-                except (ValueError, KeyError, TypeError):
-                    continue  # the last line of a process that was killed while it wrote
         if journals:
-            write_whole(
-                merged,
-                b"".join(
-                    json.dumps(r, separators=(",", ":")).encode() + b"\n"
-                    for r in self.by_archive.values()
-                ),
-            )
+            with self.transaction():
+                for path in journals:
+                    self.db.executemany(
+                        "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", self._lines(path)
+                    )
             for path in journals:
                 path.unlink(missing_ok=True)
+
+    def _lines(self, path: Path) -> Iterator[tuple]:
+        with open(path, "rb") as lines:
+            for line in lines:
+                try:
+                    record = json.loads(line)
+                    made = record[self._made]
+                    yield (
+                        os.fsencode(made),
+                        os.fsencode(folded(made)),
+                        os.fsencode(record["input"]),
+                        os.fsencode(record[self._source]),
+                        line.decode().strip(),
+                    )
+                except (ValueError, KeyError, TypeError):
+                    continue  # the last line of a process that was killed while it wrote
+
+    @contextlib.contextmanager
+    def transaction(self):
+        """All that is written inside is written as one, when it ends well."""
+        self.db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def __iter__(self) -> Iterator[dict]:
+        """All records, by the names of the files that were made."""
+        for (text,) in fetched(self.db.execute("SELECT record FROM records ORDER BY made")):
+            yield json.loads(text)
+
+    def get(self, made: str) -> dict | None:
+        """The record of a file that was made; or else of one that some file systems take for it."""
+        found = self.db.execute(
+            "SELECT record FROM records WHERE folded = ? ORDER BY made = ? DESC",
+            (os.fsencode(folded(made)), os.fsencode(made)),
+        ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def of(self, folder: str, source: str) -> list[dict]:
+        """The records of all files that were made of one source file."""
+        found = self.db.execute(
+            "SELECT record FROM records WHERE source = ? AND input = ? ORDER BY made",
+            (os.fsencode(source), os.fsencode(folder)),
+        )
+        return [json.loads(text) for (text,) in found]
+
+    def inputs(self) -> list[str]:
+        """The folders that files were made of."""
+        found = self.db.execute("SELECT DISTINCT input FROM records ORDER BY input")
+        return [os.fsdecode(folder) for (folder,) in found]
+
+    def move(self, old: str, new: str) -> int:
+        """The input folder `old` is `new` now: returns how many files were made of it."""
+        with self.transaction():
+            changed = self.db.execute(
+                "UPDATE records SET input = ?, record = json_set(record, '$.input', json(?)) "
+                "WHERE input = ?",
+                (os.fsencode(new), json.dumps(new), os.fsencode(old)),
+            )
+        return changed.rowcount
+
+    def note(self, name: str, value: object = None) -> None:
+        """Remember something about the folder; None forgets it."""
+        if value is None:
+            self.db.execute("DELETE FROM notes WHERE name = ?", (name,))
+        else:
+            self.db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value)))
+
+    def noted(self, name: str):
+        """What `note` has remembered, or None."""
+        found = self.db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else json.loads(found[0])
+
+
+def fetched(cursor: sqlite3.Cursor) -> Iterator[tuple]:
+    """All rows, some at a time."""
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        yield from rows
+
+
+class Rows(Iterable[dict]):
+    """What became of every file of a run: dicts, on disk. Iterated any number of times, by name.
+
+    Parameters: the folder for the database, which lives as long as this object. Rows have
+    `status`, a text, and whatever they are sorted by: `keys`, the first a name, the second a
+    number. Safe to use from several threads. `counts` says how many rows have which status.
+    """
+
+    def __init__(self, folder: Path, keys: tuple[str, str] = ("picture", "page")):
+        self._keys = keys
+        self._path = folder / f"run-rows-{uuid.uuid4().hex}.sqlite"
+        self._lock = threading.Lock()
+        self._db = connect(self._path)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._db.execute("CREATE TABLE rows (name BLOB, number INTEGER, row TEXT)")
+        self._db.execute("CREATE INDEX by_name ON rows (name, number)")
+        self.counts: Counter[str] = Counter()
+        self._pending: list[tuple] = []
+        weakref.finalize(self, self._path.unlink, missing_ok=True)
+
+    def append(self, row: dict) -> None:
+        """Add a row."""
+        name, number = (row[key] for key in self._keys)
+        with self._lock:
+            self.counts[row["status"]] += 1
+            self._pending.append((os.fsencode(name), number, json.dumps(row)))
+            if len(self._pending) >= ROWS_AT_ONCE:
+                self._write()
+
+    def _write(self) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT INTO rows VALUES (?, ?, ?)", self._pending)
+        self._db.execute("COMMIT")
+        self._pending.clear()
+
+    def __iter__(self) -> Iterator[dict]:
+        last = (b"", -1, -1)
+        while True:
+            with self._lock:
+                self._write()
+                found = self._db.execute(
+                    "SELECT name, number, rowid, row FROM rows "
+                    "WHERE (name, number, rowid) > (?, ?, ?) ORDER BY name, number, rowid LIMIT ?",
+                    (*last, ROWS_AT_ONCE),
+                ).fetchall()
+            if not found:
+                return
+            for row in found:
+                yield json.loads(row[3])
+            last = found[-1][:3]

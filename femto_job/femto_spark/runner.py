@@ -173,6 +173,8 @@ class Runner:
                 for future in finished:
                     future.result()
                 self.check()
+                if not self.folders.token.exists():
+                    raise JobError(gone(self.folders.output))
                 refresh()
         except BaseException:
             self._stopping.set()
@@ -348,6 +350,14 @@ def _halves(parts: list) -> list[list]:
         return []
     middle = len(part) // 2
     return [[part[:middle]], [part[middle:]]]
+
+
+def gone(output: str) -> str:
+    """What is said of an output folder that is there no more."""
+    return (
+        f"{printable(output)}: was removed or replaced while the job ran, or is out of reach: "
+        "see to the folder, then run the same command again"
+    )
 
 
 def why_unread(error: Exception) -> str:

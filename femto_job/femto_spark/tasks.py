@@ -216,7 +216,7 @@ def _compress(settings: Settings, item: Item) -> dict:
     result = {"key": picture.archive, "record": record}
     if item.payload is not None:
         return result | {"data": data}
-    save(settings, record, data)
+    save(settings, picture, record, data)
     return result
 
 
@@ -230,13 +230,26 @@ def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
     return kept
 
 
-def save(settings: Settings, record: dict, data: bytes) -> None:
-    """Write an archive and its record. Raises OSError."""
+def save(settings: Settings, picture: Picture, record: dict, data: bytes) -> None:
+    """Write an archive and its record. Raises OSError; LaffError if a file of other origin has its
+    name."""
+    path = Path(settings.folders.output, record["archive"])
+    if picture.unclaimed and path.exists() and path.read_bytes() != data:
+        raise LaffError(foreign(picture))
     writer = f"{settings.folders.run}-{socket.gethostname()}-{os.getpid()}"
     write_whole(
-        Path(settings.folders.output, record["archive"]),
+        path,
         data,
+        below=settings.folders.output,
         before_rename=lambda: append_record(settings.folders.output, writer, record),
+    )
+
+
+def foreign(picture: Picture) -> str:
+    """Why an archive must not be replaced that no record tells of."""
+    return (
+        f"{picture.archive} exists and was not made from it: move that file away, choose another "
+        "--output, or replace it with --overwrite"
     )
 
 
@@ -244,6 +257,8 @@ def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict)
     """What the output folder remembers of an archive (see records.py)."""
     return {
         "archive": picture.archive,
+        "input": settings.folders.input,
+        "run": settings.folders.run,
         "picture": picture.source.name,
         "base": picture.base,
         "page": picture.page,

@@ -273,6 +273,28 @@ def test_a_full_disk(tmp_path):
         subprocess.run(["umount", output], check=True)
 
 
+def test_a_fault_of_the_driver_is_one_line_and_a_status_of_its_own(tmp_path):
+    """A copy of the program whose driver has a fault, after some pictures are done."""
+    for i in range(3):
+        save(tmp_path / "images" / f"{i}.png", picture(20, 20, i))
+    copy = tmp_path / "femto_job"
+    shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*", "__pycache__"))
+    program = copy / "femto_spark" / "job.py"
+    text = program.read_text()
+    assert "    def take(" in text
+    with open(program, "a") as file:
+        file.write("\n\ndef _fault(*_):\n    raise KeyError('un\\nforeseen')\nJob.take = _fault\n")
+    environment_here = environment() | {"TMPDIR": str(tmp_path)}
+    failed = command(program=copy / "compress.py", cwd=tmp_path, env=environment_here)
+    assert_plain_error(failed, "compress.py: a fault of femto: KeyError", "goes on", status=3)
+    (log,) = tmp_path.glob("femto-fault-*.log")
+    assert str(log) in failed.stderr and "Traceback" in log.read_text()
+    program.write_text(text)
+    again = command(program=copy / "compress.py", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "unchanged, 0 failed" in again.stdout and "3 compressed" not in again.stdout
+
+
 def test_quiet(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.png").touch()

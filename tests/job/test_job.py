@@ -333,17 +333,123 @@ def test_a_file_of_other_origin_is_not_replaced(run):
     mine.write_bytes(b"my own file")
     outcome = run()
     assert statuses(outcome) == {"a.png": "failed"}
-    assert "--overwrite" in outcome.rows[0]["error"]
+    assert "--overwrite" in next(iter(outcome.rows))["error"]
     assert mine.read_bytes() == b"my own file"
     assert statuses(run(overwrite=True)) == {"a.png": "done"}
 
 
-def test_forgotten_records_are_no_obstacle(run):
-    save(run.input / "a.png", picture(20, 20, 1))
-    run()
-    for path in (run.output / records.STATE_FOLDER).iterdir():
+def forget(output) -> None:
+    for path in (output / records.STATE_FOLDER).iterdir():
         path.unlink()
-    assert statuses(run()) == {"a.png": "done"}
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_forgotten_records_are_no_obstacle(run, reader):
+    """An archive that is byte for byte what would be made is known again, no other."""
+    save(run.input / "a.png", picture(20, 20, 1))
+    save(run.input / "wide.png", picture(24, 2200, 4))
+    run(cut_above=0.01)
+    forget(run.output)
+    made = archives(run.output)
+    # Of another picture of the same name and size, made by somebody else.
+    mine = femto.encode(picture(20, 20, 2), source="a.png")
+    (run.output / "a.laff.gz").write_bytes(mine)
+    outcome = run(cut_above=0.01, reader=reader)
+    assert statuses(outcome) == {"a.png": "failed", "wide.png": "done"}
+    assert "was not made from it" in next(iter(outcome.rows))["error"]
+    assert archives(run.output) == made | {"a.laff.gz": mine}
+    assert statuses(run(cut_above=0.01))["wide.png"] == "skipped"
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_a_second_folder_replaces_no_archive_of_the_first(run, reader):
+    """Neither of small pictures nor of shared ones; what has no rival goes into the same output."""
+    second = run.input.parent / "second"
+    for folder, seed in ((run.input, 1), (second, 2)):
+        save(folder / "a.png", picture(20, 20, seed))
+        save(folder / "wide.png", picture(24, 2200, seed))
+        save(folder / f"{seed}.png", picture(20, 20, seed))
+    run(cut_above=0.01, reader=reader)
+    made = archives(run.output)
+    outcome = run(cut_above=0.01, reader=reader, input=second)
+    assert statuses(outcome) == {"a.png": "failed", "wide.png": "failed", "2.png": "done"}
+    row = next(iter(r for r in outcome.rows if r["status"] == "failed"))
+    assert f"a.laff.gz is the archive of a.png in {run.input}" in row["error"]
+    assert "another --output" in row["error"] and "--overwrite" in row["error"]
+    assert "\n" not in row["error"]
+    assert {k: v for k, v in archives(run.output).items() if k != "2.laff.gz"} == made
+    assert set(statuses(run(cut_above=0.01, reader=reader)).values()) == {"skipped"}
+    # Where the user says so, they are replaced; the first folder then has lost them.
+    assert set(statuses(run(cut_above=0.01, input=second, overwrite=True)).values()) == {"done"}
+    assert statuses(run(cut_above=0.01)) == {
+        "a.png": "failed", "wide.png": "failed", "1.png": "skipped"
+    }  # fmt: skip
+
+
+def test_a_folder_that_was_moved_keeps_its_archives(run):
+    old, new = run.input, run.input.parent / "new"
+    for name in ("a.png", "b.png"):
+        save(old / name, picture(20, 20, 1))
+    run()
+    made = {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")}
+    old.rename(new)
+    outcome = run(input=new)
+    assert set(statuses(outcome).values()) == {"failed"}
+    assert f"--moved-from {old}" in next(iter(outcome.rows))["error"]
+    with pytest.raises(JobError, match=f"nowhere: no archive in .* --moved-from takes {old}"):
+        run(input=new, moved_from=old.parent / "nowhere")
+    assert set(statuses(run(input=new, moved_from=old)).values()) == {"skipped"}
+    assert set(statuses(run(input=new)).values()) == {"skipped"}
+    assert {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")} == made
+
+
+def test_overwriting_goes_on_after_an_interruption(run, monkeypatch):
+    for i in range(6):
+        save(run.input / f"{i}.png", picture(20, 20, i))
+    run()
+    first = {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")}
+    take = Job.take
+
+    def interrupted(self, thing, result):
+        take(self, thing, result)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Job, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(overwrite=True)
+    second = {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")}
+    again = {name for name in first if first[name] != second[name]}
+    assert again
+    outcome = run(overwrite=True)
+    done = {r["archive"] for r in outcome.rows if r["status"] == "skipped"}
+    assert done >= again and done | {
+        r["archive"] for r in outcome.rows if r["status"] == "done"
+    } == set(first)
+    # That one is over: the next one begins again, and so does one with other settings.
+    assert set(statuses(run(overwrite=True)).values()) == {"done"}
+    third = {p.name: p.stat().st_ino for p in run.output.glob("*.laff.gz")}
+    assert not any(third[name] == second[name] for name in again)
+
+
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_an_output_that_is_removed_ends_the_job_at_once(run, reader, monkeypatch):
+    for i in range(60):
+        save(run.input / f"{i:02}.png", picture(20, 20, i))
+    taken = []
+    take = Job.take
+
+    def removing(self, thing, result):
+        taken.append(thing)
+        if len(taken) == 1:
+            run.output.rename(run.output.parent / "elsewhere")
+        take(self, thing, result)
+
+    monkeypatch.setattr(Job, "take", removing)
+    with pytest.raises(JobError, match=r"was removed .* run the same command again"):
+        run(reader=reader)
+    assert len(taken) < 60
+    assert not run.output.exists()
 
 
 def test_sub_folders_are_mirrored(run):
@@ -403,7 +509,7 @@ def test_a_picture_larger_than_the_limit(run):
     (run.input / "huge.png").write_bytes(data)
     outcome = run()
     assert statuses(outcome) == {"huge.png": "failed"}
-    assert "pixels" in outcome.rows[0]["error"]
+    assert "pixels" in next(iter(outcome.rows))["error"]
 
 
 def test_a_task_that_dies_costs_only_its_picture(run, monkeypatch):
@@ -437,7 +543,7 @@ def test_a_fault_in_a_task_is_told_as_such(run, monkeypatch):
 
     monkeypatch.setattr(job.tasks, "compress_pictures", faulty)
     outcome = run()
-    assert "RuntimeError: a fault" in outcome.rows[0]["error"]
+    assert "RuntimeError: a fault" in next(iter(outcome.rows))["error"]
 
 
 def test_workers_that_do_not_see_the_folders_are_fed(run, monkeypatch):
@@ -492,7 +598,7 @@ def test_a_full_disk_stops_the_job(run, monkeypatch):
     for i in range(3):
         save(run.input / f"{i}.png", picture(20, 20, i))
 
-    def full(settings, record, data):
+    def full(settings, picture, record, data):
         raise OSError(28, "No space left on device", "x")
 
     monkeypatch.setattr(job.tasks, "save", full)
@@ -512,7 +618,7 @@ def test_only_some_pictures_are_shown(run, monkeypatch):
 def test_without_a_report_nothing_is_measured(run):
     save(run.input / "a.png", picture(20, 20, 1))
     outcome = run(report=False)
-    assert outcome.rows[0]["psnr"] is None
+    assert next(iter(outcome.rows))["psnr"] is None
     assert sorted(p.name for p in run.output.iterdir()) == [records.STATE_FOLDER, "a.laff.gz"]
 
 

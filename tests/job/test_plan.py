@@ -1,23 +1,48 @@
 """Which files are pictures, what their archives are called, how work is cut."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from femto.codec import tile_grid
 from femto_spark import plan
+from femto_spark.catalog import Catalog
 from femto_spark.plan import Picture, Source
+from femto_spark.records import Records, append_record
 
 
 def sized(name: str, pixels: int) -> Picture:
     return Picture(Source(name, 1, 1), 0, 1, pixels, 1, 3, 8, name + plan.SUFFIX, name)
 
 
-def bases(*names, kept=(), taken=(), pages=None):
-    return plan.name_bases({n: (pages or {}).get(n, [(0, None)]) for n in names}, dict(kept), taken)
+@pytest.fixture
+def bases(tmp_path):
+    """A function: the base of every file's archives, from their names, the bases of earlier runs,
+    archives of pictures that are gone, and the pages (numbers and labels) of some files."""
+
+    def bases(*names, kept=(), taken=(), pages=()):
+        with Records(Path(tempfile.mkdtemp(dir=tmp_path))) as records:
+            for archive in taken:
+                append_record(
+                    records.output, "x", {"archive": archive, "input": "/in", "picture": "gone"}
+                )
+            records._merge()
+            with Catalog(records, "/in") as catalog:
+                for number, name in enumerate(names, 1):
+                    catalog.append(Source(name, 1, 1))
+                    catalog.add_new(number, dict(kept).get(name))
+                    found = dict(pages).get(name, [(0, None)])
+                    catalog.add_pages(number, [{"page": p, "label": label} for p, label in found])
+                catalog.name_archives()
+                given = list(catalog.pages())
+        return {source.name: named["base"] for _, source, _, named in given}
+
+    return bases
 
 
-def test_a_picture_keeps_its_stem():
+def test_a_picture_keeps_its_stem(bases):
     assert bases("a.png", "b c.tif", "sub/ä.jpg") == {
         "a.png": "a",
         "b c.tif": "b c",
@@ -25,35 +50,35 @@ def test_a_picture_keeps_its_stem():
     }
 
 
-def test_equal_stems_keep_their_full_names():
+def test_equal_stems_keep_their_full_names(bases):
     names = bases("a.png", "a.tif", "sub/a.png", "b.png")
     assert names == {"a.png": "a.png", "a.tif": "a.tif", "sub/a.png": "sub/a", "b.png": "b"}
 
 
 @pytest.mark.parametrize("other", ["A.tif", "A\u0308.tif"])
-def test_stems_that_some_file_systems_take_for_one_do_not_meet(other):
+def test_stems_that_some_file_systems_take_for_one_do_not_meet(bases, other):
     mine = "a.png" if other == "A.tif" else "\u00e4.png"
     assert bases(mine, other) == {mine: mine, other: other}
 
 
-def test_a_name_once_given_stays_when_a_rival_is_added():
+def test_a_name_once_given_stays_when_a_rival_is_added(bases):
     assert bases("a.png", "a.tif", kept={"a.png": "a"}) == {"a.png": "a", "a.tif": "a.tif"}
     assert bases("a.png", "a.tif", kept={"a.png": "a.png", "a.tif": "a.tif"})["a.png"] == "a.png"
     # and when its rivals are gone
     assert bases("a.png", kept={"a.png": "a.png"}) == {"a.png": "a.png"}
 
 
-def test_the_archive_of_a_picture_that_is_gone_is_not_taken():
+def test_the_archive_of_a_picture_that_is_gone_is_not_taken(bases):
     assert bases("a.tif", taken=["a.laff.gz"]) == {"a.tif": "a.tif"}
 
 
-def test_a_full_name_pushes_away_a_stem_that_equals_it():
+def test_a_full_name_pushes_away_a_stem_that_equals_it(bases):
     names = bases("a.png", "a.tif", "a.tif.png")
     assert len(set(names.values())) == 3
     assert names["a.tif.png"] == "a.tif.png"
 
 
-def test_pages_get_numbers_and_do_not_meet_other_files():
+def test_pages_get_numbers_and_do_not_meet_other_files(bases):
     pages = {"scan.tif": [(0, None), (1, None)]}
     names = bases("scan.tif", "scan.page-0002.png", pages=pages)
     archives = [plan.archive_name(names["scan.tif"], p, 2) for p in (0, 1)]
@@ -62,7 +87,7 @@ def test_pages_get_numbers_and_do_not_meet_other_files():
     assert plan.archive_name("scan", 1, 3) == "scan.page-0002.laff.gz"
 
 
-def test_naming_does_not_depend_on_the_order_of_the_files():
+def test_naming_does_not_depend_on_the_order_of_the_files(bases):
     files = ["a.tif.png", "a.png", "a.tif", "b.png", "B.PNG"]
     assert bases(*files) == bases(*reversed(files))
 
@@ -123,7 +148,8 @@ def test_of_what_is_left_out_few_names_are_kept():
 def test_largest_first_and_small_ones_together():
     pictures = [sized(f"small{i}", 4_000) for i in range(5_000)]
     pictures += [sized("large", 3_000_000), sized("larger", 5_000_000)]
-    groups = plan.group(pictures, cores=4)
+    pictures.sort(key=lambda p: (-p.pixels, p.archive))
+    groups = list(plan.group(iter(pictures), sum(p.cost for p in pictures), cores=4))
     assert [p.source.name for p in groups[0]] == ["larger"]
     assert [p.source.name for p in groups[1]] == ["large"]
     assert len(groups) < 200
@@ -132,12 +158,11 @@ def test_largest_first_and_small_ones_together():
 
 
 def test_what_is_cut_follows_the_cores():
-    one = [sized("one", 12_000_000)]
-    assert one[0].pixels > plan.cut_limit(one, 8, None)
-    many = one * 100
-    assert one[0].pixels <= plan.cut_limit(many, 8, None)
-    assert plan.cut_limit(many, 8, 0.5) == 500_000
-    assert plan.cut_limit([sized("s", 10)], 8, None) == plan.MIN_CUT_PIXELS
+    one = 12_000_000
+    assert one > plan.cut_limit(one, 8, None)
+    assert one <= plan.cut_limit(100 * one, 8, None)
+    assert plan.cut_limit(100 * one, 8, 0.5) == 500_000
+    assert plan.cut_limit(10, 8, None) == plan.MIN_CUT_PIXELS
 
 
 def test_tiles_are_grouped_along_their_rows():

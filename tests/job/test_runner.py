@@ -76,14 +76,14 @@ def spreads(monkeypatch) -> list[int]:
 def test_what_kills_its_process_is_found_by_halving(context, folders, spreads):
     """Of 10,000 things one is poison: everything else is done, in a few more jobs."""
     names = [str(i) for i in range(10_000)]
-    groups = [names[i : i + 100] for i in range(0, 10_000, 100)]
+    groups = [names[i : i + 250] for i in range(0, 10_000, 250)]
     work = Numbers(echo(poison="6789"))
     with Runner(context, folders) as one:
         one.run([lambda: one._do_batch(groups, work)], lambda: None)
     assert sorted(work.taken) == sorted(set(names) - {"6789"})
     assert list(work.failed) == ["6789"] and "lack of memory" in work.failed["6789"]
-    assert len(spreads) <= 1 + 2 * 7 + 2 * 7
-    assert sum(spreads) < 500
+    assert len(spreads) <= 1 + 2 * 6 + 2 * 8
+    assert sum(spreads) < 200
 
 
 def test_what_workers_do_not_see_is_done_once(context, folders):
