@@ -580,7 +580,10 @@ class Job(Work):
     def _on_tiles(self, function, coded, picture, description, encoded=None, **what) -> list[dict]:
         """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
         portions if need be."""
-        groups = plan.group_tiles(_grid(picture), self._runner.cores)
+        fed = self._runner.is_fed(picture.source)
+        # The driver's own process keeps what it decodes from one chunk to the next.
+        segment = None if fed else picture.segment
+        groups = plan.group_tiles(_grid(picture), self._runner.cores, segment)
         chunks = [
             tasks.Chunk(
                 picture,
@@ -597,7 +600,7 @@ class Job(Work):
             lost=lambda chunk, reason: {"key": picture.archive, "error": reason},
         )
         results = []
-        if not self._runner.is_fed(picture.source):
+        if not fed:
             results = run(parts=chunks)
         else:
             sample_bytes = picture.channels * picture.dtype.itemsize
@@ -619,11 +622,11 @@ class Job(Work):
             arrays, icc, info = tasks.read_tiles(
                 self.settings, chunk.picture, chunk.tiles, self._runner.sandbox()
             )
+            info = tasks.about(chunk.tiles, info)
+            # The first ones speak for all.
+            payload = [tasks.Pixels.of(a, icc, {} if i else info) for i, a in enumerate(arrays)]
         except (UnreadablePicture, OSError) as error:
             raise _Failed(why_unread(error)) from None
-        info = tasks.about(chunk.tiles, info)
-        # The first ones speak for all.
-        payload = [tasks.Pixels.of(a, icc, {} if i else info) for i, a in enumerate(arrays)]
         return replace(chunk, payload=payload)
 
     # Bookkeeping

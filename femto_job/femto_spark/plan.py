@@ -1,5 +1,6 @@
 """What is to be done: which files are pictures, what their archives are called, how work is cut."""
 
+import itertools
 import os
 import stat
 from collections import Counter
@@ -16,8 +17,8 @@ from .records import JobError
 SUFFIX = ".laff.gz"
 FIXED_COST = 50_000
 """What opening, naming and writing one picture costs, in pixels' worth of coding."""
-TASK_PIXELS = 2_000_000
-"""Most work in one task, so that progress shows and a lost task costs little."""
+TASK_PIXELS = 1 << 21
+"""Most work in one task (two full tiles), so that progress shows and a lost task costs little."""
 CUT_PIXELS = 16_000_000
 """A larger picture is always shared by several tasks."""
 MIN_CUT_PIXELS = 4_000_000
@@ -278,9 +279,18 @@ def group(pictures: Iterable[Picture], cost: int, cores: int) -> Iterator[list[P
         yield group
 
 
-def group_tiles(tiles: list, cores: int) -> list[list]:
+def group_tiles(tiles: list, cores: int, segment: tuple[int, int] | None = None) -> list[list]:
     """Group the tiles of one picture into tasks: neighbours in a row of tiles, at most
-    TASK_PIXELS each, and if possible four tasks per core."""
+    TASK_PIXELS each, and if possible four tasks per core.
+
+    Where the file has to be decoded by the `segment` (height, width) and these are wider than a
+    tile, such as strips, every task of a row decodes them again: then a row is one task, unless
+    there are fewer rows than cores.
+    """
+    if segment is not None and segment[1] > tiles[0].width:
+        rows = [list(row) for _, row in itertools.groupby(tiles, key=lambda tile: tile.y)]
+        size = -(-len(rows[0]) // -(-max(1, cores) // len(rows)))
+        return [row[i : i + size] for row in rows for i in range(0, len(row), size)]
     total = sum(t.height * t.width for t in tiles)
     size = min(TASK_PIXELS, total / (4 * max(1, cores)))
     groups: list[list] = []

@@ -368,10 +368,13 @@ def _copy_overlap(tile, decoded: np.ndarray, window: tuple[slice, slice], crop: 
         ]
 
 
-def _chunk_pixels(settings: Settings, chunk: Chunk) -> tuple[list[np.ndarray], bytes | None, dict]:
-    """The pixels of a chunk's tiles, the picture's ICC profile, and what its reader says."""
+def _chunk_pixels(
+    settings: Settings, chunk: Chunk
+) -> tuple[Iterator[np.ndarray], bytes | None, dict]:
+    """The pixels of a chunk's tiles one after the other, the picture's ICC profile, and what its
+    reader says."""
     if chunk.payload is not None:
-        arrays = [p.array() for p in chunk.payload]
+        arrays = (p.array() for p in chunk.payload)
         icc, info = chunk.payload[0].icc, chunk.payload[0].info
     else:
         arrays, icc, info = read_tiles(settings, chunk.picture, chunk.tiles)
@@ -385,14 +388,12 @@ def about(tiles: list, info: dict) -> dict:
 
 
 def read_tiles(settings: Settings, picture: Picture, tiles: list, sandbox=None):
-    """Read neighbouring tiles of a row as one window. Returns arrays, the ICC profile and what the
-    reader says."""
+    """Tiles of a picture, each read when it is its turn: a row of them may be long. Returns an
+    iterator of arrays, the ICC profile and what the reader says."""
     page = read_page(settings, picture, sandbox=sandbox)
     if page.shape[:2] != (picture.height, picture.width):
         raise UnreadablePicture("its header and its pixels disagree: the file is damaged")
-    first, last = tiles[0], tiles[-1]
-    band = page[first.y : first.y + first.height, first.x : last.x + last.width]
-    arrays = [band[:, t.x - first.x : t.x - first.x + t.width] for t in tiles]
+    arrays = (page[t.y : t.y + t.height, t.x : t.x + t.width] for t in tiles)
     return arrays, page.icc, page.info
 
 

@@ -174,6 +174,20 @@ def test_tiles_are_grouped_along_their_rows():
         assert sum(t.height * t.width for t in group) <= max(plan.TASK_PIXELS, 1 << 20)
 
 
+def test_where_strips_are_decoded_whole_a_row_of_tiles_is_one_task():
+    tiles = tile_grid(3000, 60_000)
+    strips, blocks = (64, 60_000), (512, 512)
+    groups = plan.group_tiles(tiles, 2, strips)
+    assert [t for g in groups for t in g] == tiles
+    assert len(groups) == len({t.y for t in tiles}) == 3
+    # With more cores than rows, a row is shared by as few of them as keeps all busy.
+    groups = plan.group_tiles(tiles, 8, strips)
+    assert [t for g in groups for t in g] == tiles
+    assert len(groups) == 9 and all(len({t.y for t in g}) == 1 for g in groups)
+    assert plan.group_tiles(tiles, 2, blocks) == plan.group_tiles(tiles, 2)
+    assert max(map(len, plan.group_tiles(tiles, 2))) > 1
+
+
 def test_names_fit_on_a_line():
     assert plan.printable("a b ü.png") == "a b ü.png"
     assert "\n" not in plan.printable("a\nb")

@@ -325,6 +325,31 @@ def test_a_bad_page_does_not_hide_the_others():
         open_page(file.getvalue(), 1)
 
 
+def test_wide_strips_are_decoded_once_for_a_row_of_tiles(monkeypatch):
+    # Decoded, the strips of a row of tiles are 184 MB.
+    data = tiff(
+        np.zeros((1024 + 8, 60_000, 3), np.uint8),
+        photometric="rgb",
+        compression="lzw",
+        rowsperstrip=16,
+    )
+    decoded = []
+    original = imagecodecs.lzw_decode
+    monkeypatch.setattr(
+        imagecodecs, "lzw_decode", lambda *a, **k: decoded.append(1) or original(*a, **k)
+    )
+    monkeypatch.setitem(tifffile.TIFF.DECOMPRESSORS._codecs, 5, imagecodecs.lzw_decode)
+    (info,) = probe(data)
+    assert info.segment == (16, 60_000)
+    with open_page(data) as reader:
+        for x in range(0, 60_000, 8 * 1024):
+            reader[0:1024, x : x + 1024]
+        assert len(decoded) == 1024 / 16
+        # The next row of tiles has them to itself.
+        reader[1024:1032, 0:1024]
+        assert len(decoded) == 1024 / 16 + 1
+
+
 def many_pages(count: int, *, bits=8, height=4, width=4, tags=()) -> bytes:
     """A TIFF of so many grey pages, page i all of (i % 256); tags: further ones of the first."""
     out, pixels = bytearray(b"II*\0"), height * width * bits // 8

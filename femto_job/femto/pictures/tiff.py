@@ -15,8 +15,10 @@ from .page import PageInfo, Plan, Reading
 from .pixels import CmykToRgb, on_white, scale, ycbcr_to_rgb
 from .stacks import Plane, planes_of
 
-# Decoded strips and tiles of a TIFF that are kept for the next window.
+# Decoded strips and tiles of a TIFF that are kept for the next window: so many bytes; where they
+# are wider than a window, all that its rows touch, for its neighbour needs the same ones again.
 SEGMENT_CACHE_BYTES = 128 << 20
+MAX_SEGMENT_CACHE_BYTES = 1 << 30
 
 # The most raw bytes that one byte of a strip can stand for (see pillow.py). Deflate and PackBits
 # have exact bounds; what is not named here is not checked.
@@ -119,6 +121,7 @@ class _TiffPlan(Plan):
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cache_nbytes = 0
+        self._kept_nbytes = SEGMENT_CACHE_BYTES
         self._notes = list(plane.notes)
         width, height = int(page.imagewidth), int(page.imagelength)
         check_size(source.name, width, height, whole=False)
@@ -617,7 +620,7 @@ class _TiffPlan(Plan):
                 pixels = self._decoded_from(index, room, packed=True)
             self._cache[index] = pixels
             self._cache_nbytes += pixels.nbytes
-            while self._cache_nbytes > SEGMENT_CACHE_BYTES and len(self._cache) > 1:
+            while self._cache_nbytes > self._kept_nbytes and len(self._cache) > 1:
                 self._cache_nbytes -= self._cache.popitem(last=False)[1].nbytes
             return pixels
 
@@ -688,6 +691,10 @@ class _TiffPlan(Plan):
             return self._flat_window(y0, y1, x0, x1, self._bands)
         tall, wide = self._segment
         apart = self._planes > 1
+        if wide > x1 - x0:
+            touched = (-(-y1 // tall) - y0 // tall) * tall * self._across * wide
+            touched *= self._samples * self._dtype.itemsize
+            self._kept_nbytes = max(SEGMENT_CACHE_BYTES, min(MAX_SEGMENT_CACHE_BYTES, touched))
         out = np.empty((y1 - y0, x1 - x0, len(bands) if apart else self._samples), self._dtype)
         for place, plane in enumerate(bands if apart else (0,)):
             target = out[..., place : place + 1] if apart else out
