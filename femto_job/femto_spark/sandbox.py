@@ -1,17 +1,21 @@
 """Picture files are decoded in a process of their own.
 
 Decoders are large C libraries that meet hostile files: they crash, hang, ask for all the memory
-there is, and print warnings. Here they do so in a child process with a limit of time and memory
-and no terminal; the caller gets pixels, or one line that says why not.
+there is, and print warnings. Here they do so in a child process with a limit of processor time and
+memory and no terminal; the caller gets pixels, or one line that says why not.
 
 The child answers requests on its standard input: a line of JSON, followed by as many raw bytes as
-the line says; the answer has the same form.
+the line says; the answer is a byte as soon as the request is there, and then of the same form. A
+child that ends before that byte, or by a signal that no decoder raises, is no fault of the file.
 """
 
 import base64
+import contextlib
+import ctypes
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -27,14 +31,28 @@ MOST_PIXELS = 1 << 28
 """As many as femto.pictures decodes at once; of larger pictures windows are read."""
 
 
+TRIES = 3
+"""How many processes a picture gets if they end, or are stopped, through no fault of its own."""
+LOOK_SECONDS = 1
+"""How often a silent child is looked at."""
+LOOKS_STOPPED = 10
+"""So many looks without any progress tell that a stopped child is not going to go on."""
+RECEIVED = b"."
+ASLEEP = {"S", "I"}
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}
+"""Signals that people, init systems and kernels short of memory send."""
+PR_SET_PDEATHSIG = 1
+
+
 class UnreadablePicture(Exception):
     """A picture cannot be read. The message is one line without the file's name."""
 
 
 class Sandbox:
-    """A child process that reads pictures, started when first needed and again after a crash.
+    """A child process that reads pictures, started when first needed and again when it has ended.
 
-    Parameters: `base_seconds`, how long a request may take (5 s per megapixel are added);
+    Parameters: `base_seconds`, of processor time, or of sleep, that a request may take (5 s per
+    megapixel are added);
     `base_memory`, bytes that a request may use (64 per pixel are added); `search_path`, where
     the child finds Python packages, `sys.path` by default.
     """
@@ -95,103 +113,233 @@ class Sandbox:
         reading = reading or {}
         key = (path, status, name, page, gray, reading)
         if path is None or self._opened is None or self._opened.key != key:
-            reply, _ = self._call(
-                {
-                    "do": "open",
-                    "path": path,
-                    "name": name,
-                    "page": page,
-                    "gray": gray,
-                    "reading": reading | ({} if place is None else {"place": place}),
-                },
-                data,
-                pixels,
-            )
-            icc = reply["icc"]
-            self._opened = Page(
-                self,
-                key,
-                tuple(reply["shape"]),
-                np.dtype(reply["dtype"]),
-                None if icc is None else base64.b64decode(icc),
-                reply["info"],
-                pixels,
-            )
+            request = {
+                "do": "open",
+                "path": path,
+                "name": name,
+                "page": page,
+                "gray": gray,
+                "reading": reading | ({} if place is None else {"place": place}),
+            }
+            self._opened = None
+            self._opened = Page(self, key, request, data, pixels)
         return self._opened
 
     def close(self) -> None:
         """End the child process."""
-        process, self._process, self._opened = self._process, None, None
+        self._opened = None
+        self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
             process.stdin.close()
             process.stdout.close()
 
-    def _start(self) -> subprocess.Popen:
-        path = sys.path if self._search_path is None else self._search_path
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in path if p))
-        return subprocess.Popen(
-            [sys.executable, "-c", "from femto_spark.sandbox import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+    def _running(self) -> subprocess.Popen:
+        """The child, a new one if it has ended since its last answer."""
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            path = sys.path if self._search_path is None else self._search_path
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from femto_spark.sandbox import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in path if p)),
+                bufsize=0,
+            )
+            os.set_blocking(self._process.stdin.fileno(), False)
+        return self._process
 
-    def _call(self, request: dict, data: bytes | None = None, pixels: int = 0):
+    def _call(
+        self,
+        request: dict,
+        data: bytes | None = None,
+        pixels: int = 0,
+        page: "Page | None" = None,
+    ):
+        """The answer to a request, and the bytes that come with it; `page`: what must be open.
+
+        A child that ends, or is stopped, through no fault of the file is replaced, and what was
+        open is opened again.
+        """
+        gone = None
+        for _ in range(TRIES):
+            try:
+                process = self._running()
+                if page is not None and page.process is not process:
+                    reply, _ = self._ask(process, page.request, page.data, pixels)
+                    if tuple(reply["shape"]) != page.shape:
+                        raise UnreadablePicture("it became another picture while it was read")
+                    page.process = process
+                return self._ask(process, request, data, pixels)
+            except _Gone as error:
+                gone = error
+                self._end()
+                if gone.by_file:
+                    break
+        raise UnreadablePicture(gone.reason)
+
+    def _ask(self, process: subprocess.Popen, request: dict, data: bytes | None, pixels: int):
+        """The same of this child, once. Raises _Gone, UnreadablePicture."""
         pixels = min(pixels, MOST_PIXELS)
         seconds = self._seconds + int(SECONDS_PER_MEGAPIXEL * pixels / 1e6)
-        request |= {
+        request = request | {
             "nbytes": None if data is None else len(data),
             "seconds": seconds,
             "memory": self._memory + MEMORY_PER_PIXEL * pixels,
         }
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = self._start()
-        pipe = self._process
-        line = b""
-        try:
-            pipe.stdin.write(json.dumps(request).encode() + b"\n")
-            if data is not None:
-                pipe.stdin.write(data)
-            pipe.stdin.flush()
-            line = pipe.stdout.readline()
-            reply = json.loads(line)
-            raw = bytearray(reply["nbytes"])
-            if reply["nbytes"] and pipe.stdout.readinto(raw) != len(raw):
-                line = b""
-        except (BrokenPipeError, ValueError):
-            line = b""
-        if not line.endswith(b"\n"):
-            raise UnreadablePicture(self._epitaph(seconds))
+        message = json.dumps(request).encode() + b"\n" + (data or b"")
+        talk = _Talk(process, message, seconds)
+        reply = json.loads(talk.line())
+        raw = talk.read(reply["nbytes"])
         if "error" in reply:
             raise UnreadablePicture(reply["error"])
         return reply, raw
 
-    def _epitaph(self, seconds: int) -> str:
+
+class _Gone(Exception):
+    """The child is gone, or no use: why, and whether the file is to blame."""
+
+    def __init__(self, reason: str, by_file: bool):
+        super().__init__(reason)
+        self.reason, self.by_file = reason, by_file
+
+
+class _Talk:
+    """One request to a child and its answer, with an eye on the child. Raises _Gone.
+
+    How long it may take does not depend on how busy the machine is: the kernel ends a child that
+    has used up its seconds of processor time, and a child that is silent is given up when it was
+    found asleep, with no processor time used, as often as its seconds tell, or stopped by a signal.
+    One that waits for a processor, or for a disk, is waited for.
+    """
+
+    def __init__(self, process: subprocess.Popen, message: bytes, seconds: int):
+        self._process, self._seconds = process, seconds
+        self._left = memoryview(message)
+        self._got = bytearray()
+        self._began = False
+        self._asleep = self._stopped = self._used = 0
+        self._poll = select.poll()
+        self._poll.register(process.stdout, select.POLLIN)
+        self._poll.register(process.stdin, select.POLLOUT)
+
+    def line(self) -> bytes:
+        """The answer's first line; the byte in front of it says that the request has arrived."""
+        searched = 0
+        while (end := self._got.find(b"\n", searched)) < 0:
+            searched = len(self._got)
+            self._more(1 << 16)
+        line = bytes(self._got[:end])
+        del self._got[: end + 1]
+        return line.removeprefix(RECEIVED)
+
+    def read(self, nbytes: int) -> bytearray:
+        """What follows."""
+        while len(self._got) < nbytes:
+            self._more(nbytes - len(self._got))
+        return self._got
+
+    def _more(self, nbytes: int) -> None:
+        """Get some bytes, at most so many; meanwhile the request is sent."""
+        while True:
+            events = dict(self._poll.poll(1000 * LOOK_SECONDS))
+            if not events:
+                self._look()
+                continue
+            self._asleep = self._stopped = 0
+            if self._process.stdout.fileno() in events:
+                got = os.read(self._process.stdout.fileno(), nbytes)
+                if not got:
+                    raise self._epitaph()
+                self._began = True
+                self._got += got
+                return
+            try:
+                count = os.write(self._process.stdin.fileno(), self._left[: 1 << 16])
+            except BrokenPipeError:
+                raise self._epitaph() from None
+            self._left = self._left[count:]
+            if not self._left:
+                self._poll.unregister(self._process.stdin)
+
+    def _look(self) -> None:
+        """See what the silent child does."""
+        states, used = _threads(self._process.pid)
+        if used != self._used:
+            self._asleep = self._stopped = 0
+        elif "T" in states:
+            self._stopped += 1
+        elif states <= ASLEEP:
+            self._asleep += 1
+        self._used = used
+        if self._stopped >= LOOKS_STOPPED:
+            raise _Gone("its reading process was stopped by a signal again and again", False)
+        if self._asleep * LOOK_SECONDS >= self._seconds:
+            raise self._too_long()
+
+    def _too_long(self) -> _Gone:
+        return _Gone(
+            f"its decoder took more than {self._seconds} s and was stopped: the file is damaged",
+            True,
+        )
+
+    def _epitaph(self) -> _Gone:
         """Why the child is gone."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = None
-        self.close()
-        if code == -signal.SIGALRM:
-            return f"its decoder took more than {seconds} s and was stopped: the file is damaged"
+        if code == -signal.SIGPROF:
+            return self._too_long()
+        ended = "ended" if code is None or code >= 0 else signal.Signals(-code).name
+        if not self._began:
+            return _Gone(f"its reading process did not start to read it ({ended})", False)
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            return f"its decoder crashed ({name}): the file is damaged, or memory ran out"
-        return "its decoder ended without an answer: the file is damaged"
+            if -code in FROM_OUTSIDE:
+                return _Gone(
+                    f"its reading process was ended again and again ({ended}): "
+                    "memory ran out, or somebody ends it",
+                    False,
+                )
+            return _Gone(
+                f"its decoder crashed ({ended}): the file is damaged, or memory ran out", True
+            )
+        return _Gone("its decoder ended without an answer: the file is damaged", True)
+
+
+def _threads(pid: int) -> tuple[set[str], int]:
+    """The states of a process's threads, as the kernel's letters, and the processor time that they
+    have used, in ticks. Where the system does not tell, it looks asleep."""
+    states, used = set(), 0
+    try:
+        for task in os.scandir(f"/proc/{pid}/task"):
+            with open(f"{task.path}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            states.add(fields[0].decode())
+            used += int(fields[11]) + int(fields[12])
+    except OSError:
+        pass
+    return states or {"S"}, used
 
 
 class Page:
     """An open page: `shape`, `dtype`, `icc`, `info` (the fields of femto.pictures.PageInfo, and
     `metadata`, packed as archives keep them, or None), and windows of pixels by slicing."""
 
-    def __init__(self, sandbox: Sandbox, key, shape, dtype, icc, info: dict, pixels: int):
+    def __init__(self, sandbox: Sandbox, key, request: dict, data: bytes | None, pixels: int):
         self._sandbox, self.key, self._pixels = sandbox, key, pixels
-        self.shape, self.dtype, self.icc, self.info = shape, dtype, icc, info
+        # What opens it again in another process.
+        self.request, self.data = request, data
+        reply, _ = sandbox._call(request, data, pixels)
+        self.process = sandbox._process
+        self.shape, self.dtype = tuple(reply["shape"]), np.dtype(reply["dtype"])
+        self.icc = None if reply["icc"] is None else base64.b64decode(reply["icc"])
+        self.info = reply["info"]
 
     def __getitem__(self, window) -> np.ndarray:
         rows, columns = window
@@ -199,9 +347,8 @@ class Page:
         x0, x1, _ = columns.indices(self.shape[1])
         if self._sandbox._opened is not self:
             raise UnreadablePicture("another page was opened meanwhile")
-        reply, raw = self._sandbox._call(
-            {"do": "read", "window": [y0, y1, x0, x1]}, None, self._pixels
-        )
+        request = {"do": "read", "window": [y0, y1, x0, x1]}
+        reply, raw = self._sandbox._call(request, None, self._pixels, self)
         return np.frombuffer(raw, self.dtype).reshape(reply["shape"])
 
     def read(self) -> np.ndarray:
@@ -214,21 +361,26 @@ def serve() -> None:
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # decoders that print must not garble answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        # If the parent is gone, so is the child, whatever it does; only Linux can.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     state: dict = {}
     while line := requests.readline():
         request = json.loads(line)
         data = None if request["nbytes"] is None else requests.read(request["nbytes"])
-        # The kernel ends the child at the alarm even inside C code, and if the parent is gone.
-        signal.alarm(request["seconds"])
+        replies.write(RECEIVED)
+        replies.flush()
+        # The kernel ends the child when it has used so much processor time, even inside C code.
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         _limit_memory(request["memory"])
         reply, pixels = _answer(request, data, state)
         raw = b"" if pixels is None else memoryview(pixels).cast("B")
         replies.write(json.dumps(reply | {"nbytes": len(raw)}).encode() + b"\n")
         replies.write(raw)
         replies.flush()
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _limit_memory(nbytes: int) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +51,13 @@ def probe(source, *, name):
     if "raise" in name: raise RuntimeError("two\\nlines")
     if "refuse" in name: raise LaffError(name + ": is not wanted; take another")
     if "exit" in name: os._exit(0)
+    if "burn" in name:
+        while True: pass
+    for word in ("KILL", "STOP"):
+        marker = os.path.join(os.path.dirname(__file__), word)
+        if word in name and ("always" in name or not os.path.exists(marker)):
+            open(marker, "w").close()
+            os.kill(os.getpid(), getattr(signal, "SIG" + word))
     return [PageInfo()]
 
 def open_page(source, page, *, name, gray): return Reader()
@@ -74,6 +84,9 @@ def strange(tmp_path):
     [
         ("crash.png", r"its decoder crashed \(SIGSEGV\): the file is damaged"),
         ("hang.png", "its decoder took more than 2 s and was stopped"),
+        ("burn.png", "its decoder took more than 2 s and was stopped"),
+        ("always-KILL.png", r"was ended again and again \(SIGKILL\): memory ran out, or somebody"),
+        ("always-STOP.png", "was stopped by a signal again and again"),
         ("bomb.png", "more memory than a picture of its size"),
         ("raise.png", r"cannot be read \(RuntimeError: two lines\)"),
         ("refuse.png", "^is not wanted; take another$"),
@@ -82,12 +95,84 @@ def strange(tmp_path):
 )
 def test_a_bad_file_is_a_reason_and_the_next_one_is_read(strange, name, reason, monkeypatch):
     with monkeypatch.context() as patch:
-        if name == "hang.png":
+        patch.setattr(sandbox, "LOOK_SECONDS", 0.1)
+        if name in ("hang.png", "burn.png"):
             patch.setattr(strange, "_seconds", 2)
         with pytest.raises(UnreadablePicture, match=reason) as caught:
             strange.probe("unused", name=name)
     assert "\n" not in str(caught.value)
     assert strange.probe("unused", name="good.png")[0]["width"] == 5
+
+
+@pytest.mark.parametrize("name", ["KILL.png", "STOP.png"])
+def test_a_process_that_is_killed_or_stopped_once_is_replaced(strange, name, monkeypatch):
+    monkeypatch.setattr(sandbox, "LOOK_SECONDS", 0.1)
+    assert strange.probe("unused", name=name)[0]["width"] == 5
+    assert strange.probe("unused", name="good.png")[0]["width"] == 5
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize("by_bytes", [False, True])
+def test_a_process_that_ends_or_stops_between_requests_is_no_fault_of_a_picture(
+    tmp_path, how, by_bytes, monkeypatch
+):
+    monkeypatch.setattr(sandbox, "LOOK_SECONDS", 0.1)
+    pixels = picture(300, 400, 1)
+    path = save(tmp_path / "a.png", pixels)
+    noise = np.random.default_rng(1).integers(0, 255, (300, 400, 3), np.uint8)
+    large = save(tmp_path / "b.png", noise).read_bytes()
+    assert len(large) > 1 << 16  # more than a pipe holds
+    reader = Sandbox()
+    try:
+        page = reader.open(
+            None if by_bytes else str(path),
+            path.read_bytes() if by_bytes else None,
+            name="a.png",
+            page=0,
+            gray=False,
+            pixels=120_000,
+        )
+        assert np.array_equal(page[:150, :], pixels[:150])
+        for rows in ((150, 200), (200, 300)):
+            os.kill(reader._process.pid, how)
+            assert np.array_equal(page[rows[0] : rows[1], :], pixels[rows[0] : rows[1]])
+        os.kill(reader._process.pid, how)
+        assert reader.probe(None, large, name="b.png")[0]["width"] == 400
+        os.kill(reader._process.pid, how)
+        # Meanwhile the file became another one.
+        save(path, picture(20, 40, 2))
+        if by_bytes:
+            assert np.array_equal(page.read(), pixels)
+        else:
+            with pytest.raises(UnreadablePicture, match="became another picture while it was"):
+                page.read()
+    finally:
+        reader.close()
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_a_picture(tmp_path):
+    reader = Sandbox(search_path=[str(tmp_path)])
+    with pytest.raises(UnreadablePicture, match="its reading process did not start to read it"):
+        reader.probe("unused", name="a.png")
+
+
+def test_a_process_waits_for_nobody_who_is_gone(strange, tmp_path):
+    code = (
+        "import sys; from femto_spark.sandbox import Sandbox; "
+        "s = Sandbox(search_path=[sys.argv[1]]); s.probe('unused', name='good.png'); "
+        "print(s._process.pid, flush=True); s.probe('unused', name='hang.png')"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(JOB)},
+    )
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    while "Z" not in sandbox._threads(child)[0] and Path(f"/proc/{child}").exists():
+        time.sleep(0.05)
 
 
 def test_what_decoders_print_disturbs_nobody(strange, capfd):
