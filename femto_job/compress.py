@@ -110,7 +110,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--report",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="measure PSNR and SSIM, write report.html and report.csv (default: yes)",
+        help="write report.html, report.csv and report.parquet (default: yes)",
+    )
+    add(
+        "--ssim",
+        choices=("shown", "all"),
+        default="shown",
+        help="SSIM, beside PSNR, of the pictures that report.html shows, or of all that are "
+        "compressed, which costs a tenth more time (default: shown)",
     )
     add(
         "--reader",

@@ -1,8 +1,9 @@
 """Encoding and decoding of whole pictures, tile by tile."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,16 @@ def encode_tile(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
+    watch: Callable | None = None,
 ) -> EncodedTile:
     """Code one tile.
 
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
     quantiser step in grey levels; `levels` that the whole picture uses, all of the type if None;
     `limits` of its samples, the levels if None; `basis`, a name or the path of a basis file;
-    `effort` and `tune` as for `encode`. Raises LaffError for samples beyond the limits.
+    `effort` and `tune` as for `encode`; `watch(pixels, decoded)` is called with the tile as the
+    archive will give it back, and what it returns is kept. Raises LaffError for samples beyond the
+    limits.
     """
     levels = levels_of(8 * pixels.itemsize) if levels is None else levels
     limits = levels if limits is None else limits
@@ -85,6 +89,7 @@ def encode_tile(
         passes=passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
         tune=tune,
         classes=effort != "fast",
+        watch=watch,
     )
 
 
@@ -110,6 +115,7 @@ def code_tile(
     passes: int,
     tune: str = "psnr",
     classes: bool = True,
+    watch: Callable | None = None,
 ) -> EncodedTile:
     """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
     blocks or not."""
@@ -119,7 +125,8 @@ def code_tile(
     del scores
     planes = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
     decoded = blocks.to_pixels(planes, field.colour, pixels.dtype, levels, limits)
-    return EncodedTile(block_string, layers, squared_error(pixels, decoded))
+    seen = None if watch is None else watch(pixels, decoded)
+    return EncodedTile(block_string, layers, squared_error(pixels, decoded), seen)
 
 
 def squared_error(a: np.ndarray, b: np.ndarray) -> float:
@@ -208,13 +215,15 @@ def span_of(
 @dataclasses.dataclass(frozen=True)
 class Encoded:
     """An archive that was made: its bytes, its header, the squared error of all samples, how the
-    target was met (see `StepSearch.outcome`), and how many samples are outliers (see `Span`)."""
+    target was met (see `StepSearch.outcome`), how many samples are outliers (see `Span`), and what
+    was seen of each tile."""
 
     data: bytes
     header: ImageHeader
     sse: float
     outcome: str | None
     outliers: int
+    seen: list
 
 
 def encode(
@@ -300,13 +309,15 @@ def encode_picture(
     range: tuple[float, float] | None = None,
     mapping: dict | None = None,
     threads: int = 1,
+    watch: Callable | None = None,
     **kept,
 ) -> Encoded:
     """As `encode`, and tells more.
 
     `target`: quality, ratio or psnr; `plan`: basis, effort, tune; `levels` that the picture's file
-    declares and `mapping` of its samples (see `samples.check_mapping`), if it does; `kept`: source,
-    icc, metadata.
+    declares and `mapping` of its samples (see `samples.check_mapping`), if it does; `watch(tile,
+    levels, pixels, decoded)` is called for each tile whenever it was coded, and what it says of
+    those in the archive is kept; `kept`: source, icc, metadata.
     """
     height, width, mode = check_image(image)
     check_plan(plan["effort"], plan["tune"])
@@ -345,10 +356,13 @@ def encode_picture(
 
         def coded(tile: Tile, step: float) -> EncodedTile:
             pixels = window(tile, picture)
-            return encode_tile(pixels, step=step, levels=span.levels, limits=span.limits, **plan)
+            look = None if watch is None else partial(watch, tile, span.levels)
+            return encode_tile(
+                pixels, step=step, levels=span.levels, limits=span.limits, watch=look, **plan
+            )
 
         history: list[tuple[float, int, float]] = []
-        kept_round: tuple[int, bytes] | None = None
+        kept_round: tuple[int, bytes, list] | None = None
         step = search.first()
         while step is not None:
             tiles = list(pool.map(lambda tile, step=step: coded(tile, step), grid))
@@ -356,10 +370,11 @@ def encode_picture(
             history.append((step, len(archive), sum(tile.sse for tile in tiles)))
             best = search.best(history)
             if best == len(history) - 1:
-                kept_round = (best, archive)
+                kept_round = (best, archive, [tile.seen for tile in tiles])
             step = search.next(history)
-    best, archive = kept_round
-    return Encoded(archive, header, history[best][2], search.outcome(history[best]), span.outliers)
+    best, archive, seen = kept_round
+    outcome = search.outcome(history[best])
+    return Encoded(archive, header, history[best][2], outcome, span.outliers, seen)
 
 
 def parse(archive, *, layers=None, basis=None) -> Archive:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -103,12 +104,13 @@ class EncodedTile:
     """One coded tile: its block string, one k-string per layer, and the error it leaves.
 
     `sse` is the sum over all samples of the squared difference between the tile and its
-    reconstruction from all layers.
+    reconstruction from all layers; `seen`, what a caller's `watch` said of the two.
     """
 
     blocks: bytes
     layers: tuple[bytes, ...]
     sse: float
+    seen: Any = None
 
     @property
     def nbytes(self) -> int:

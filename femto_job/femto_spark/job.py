@@ -47,6 +47,7 @@ class Options:
     overwrite: bool = False
     moved_from: Path | None = None
     report: bool = True
+    ssim: str = "shown"
     reader: str = "auto"
     cut_above: float | None = None
     bits: int | None = None
@@ -181,7 +182,7 @@ class Job(Work):
             reading=options.reading,
             basis=options.basis,
             basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
-            measure=options.report,
+            ssim=options.ssim if options.report else None,
             bits=options.bits,
             strip=options.strip_metadata,
             fingerprint=fingerprint,
@@ -482,9 +483,8 @@ class Job(Work):
         )
         coded = self._runner.context.accumulator(0)
         rounds = 4 if "ratio" in target or "psnr" in target else 1
-        passes = rounds + (0.5 if self.settings.measure else 0)
         self._progress.watch(
-            picture.archive, lambda: min(coded.value / passes, 0.98 * picture.pixels)
+            picture.archive, lambda: min(coded.value / rounds, 0.98 * picture.pixels)
         )
         history: list[tuple[float, int, float]] = []
         kept = None
@@ -522,12 +522,13 @@ class Job(Work):
             data = codec.assemble(header, step=step, basis=basis, **self.settings.plan, tiles=tiles)
             history.append((step, len(data), sum(tile.sse for tile in tiles)))
             if search.best(history) == len(history) - 1:
-                kept = (step, tiles, data, header.icc)
+                kept = (tiles, data, header.icc)
             step = search.next(history)
-        step, tiles, data, icc = kept
+        tiles, data, icc = kept
+        seen = [tile.seen for tile in tiles if tile.seen is not None]
         facts = {}
-        if self.settings.measure:
-            facts = self._measure(picture, coded, step, span, tiles, icc)
+        if seen:
+            facts = measure.Watch(picture.width, picture.height, None).facts(seen, icc, span.levels)
         best = history[search.best(history)]
         outcome = search.outcome(best)
         return facts | tasks.remarks(
@@ -554,45 +555,14 @@ class Job(Work):
         except LaffError as error:
             raise _Failed(str(error)) from None
 
-    def _measure(self, picture: Picture, coded, step, span, tiles: list, icc) -> dict:
-        results = self._on_tiles(
-            tasks.measure_chunks,
-            coded,
-            picture,
-            f"measuring {picture.title}",
-            tiles,
-            step=step,
-            span=span,
-        )
-        fidelity = measure.Fidelity()
-        for result in results:
-            fidelity.add(measure.Fidelity(**result["fidelity"]))
-        facts = {"psnr": fidelity.psnr(span.levels.range), "ssim": fidelity.ssim()}
-        crops = [r["crops"] for r in results if r["crops"]]
-        if crops:
-            pieces = [piece for r in results for piece in r["pieces"]]
-            width, height = measure.thumbnail_size(picture.width, picture.height)
-            facts["visual"] = measure.visual(
-                measure.join_pieces(pieces, width, height), *crops[0], icc, span.levels
-            )
-        return facts
-
-    def _on_tiles(self, function, coded, picture, description, encoded=None, **what) -> list[dict]:
+    def _on_tiles(self, function, coded, picture, description, **what) -> list[dict]:
         """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
         portions if need be."""
         fed = self._runner.is_fed(picture.source)
         # The driver's own process keeps what it decodes from one chunk to the next.
         segment = None if fed else picture.segment
         groups = plan.group_tiles(_grid(picture), self._runner.cores, segment)
-        chunks = [
-            tasks.Chunk(
-                picture,
-                g,
-                encoded=None if encoded is None else [encoded[t.index] for t in g],
-                **what,
-            )
-            for g in groups
-        ]
+        chunks = [tasks.Chunk(picture, group, **what) for group in groups]
         run = partial(
             self._runner.spread_safely,
             partial(function, self.settings, coded),

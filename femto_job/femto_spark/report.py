@@ -8,6 +8,7 @@ no more memory for it. The tables have a row for each; the page (page.py) stays 
 import contextlib
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from .page import Page
@@ -53,7 +54,7 @@ def write(options, outcome) -> list[Path]:
     with contextlib.ExitStack() as stack:
         failures = _Failures(output / FAILURES, stack)
         if options.report:
-            tables = [_Csv(output / CSV, stack), _Parquet(output / PARQUET, stack)]
+            tables = [Csv(output / CSV, stack, COLUMNS), _Parquet(output / PARQUET, stack)]
             page = Page(options, outcome)
         for row in outcome.rows:
             if row["status"] == "failed":
@@ -103,24 +104,27 @@ def cell(value) -> str:
     return "'" + text if isinstance(value, str) and text.startswith(_FORMULA) else text
 
 
-class _Csv:
-    """report.csv."""
+class Csv:
+    """A table of text: a line for each row that is added, whole when the `stack` ends.
 
-    def __init__(self, path: Path, stack: contextlib.ExitStack, columns=tuple(COLUMNS)):
+    `columns` are their names; a row is a dict that has all of them.
+    """
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack, columns: Iterable[str]):
         self.path = path
         file = stack.enter_context(whole_file(path))
         self._text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
         # The file is left to whom it belongs, with what is buffered.
         stack.callback(self._text.detach)
+        self._columns = tuple(columns)
         self._writer = csv.writer(self._text)
-        self._columns = columns
-        self._writer.writerow(columns)
+        self._writer.writerow(self._columns)
 
     def add(self, values: dict) -> None:
         self._writer.writerow(
             f"{value:.{_DIGITS[name]}f}"
-            if name in _DIGITS and (value := values[name]) is not None
-            else cell(values[name])
+            if isinstance(value := values[name], float) and name in _DIGITS
+            else cell(value)
             for name in self._columns
         )
 
@@ -135,7 +139,7 @@ class _Failures:
 
     def add(self, row: dict) -> None:
         if self._table is None:
-            self._table = _Csv(self.path, self._stack, FAILED_COLUMNS)
+            self._table = Csv(self.path, self._stack, FAILED_COLUMNS)
         self.count += 1
         name = which(row["page"], row["pages"], row["label"]).strip(" ()")
         size = row.get("source_bytes")

@@ -6,8 +6,9 @@ An exception in a task would make Spark repeat it and then give up the whole job
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ class Settings:
     `reading` what is read of a file, as keywords of femto.pictures.open_page; `bits` of its samples
     if the user says; `strip`: whether archives keep neither metadata nor the file's name;
     `basis_file` the name under which Spark ships a basis that does not come with femto;
-    `fingerprint` what resuming compares.
+    `ssim` of which pictures it is measured, "shown" or "all", None without a report; `fingerprint`
+    what resuming compares.
     """
 
     folders: Folders
@@ -45,7 +47,7 @@ class Settings:
     reading: dict
     basis: str
     basis_file: str | None
-    measure: bool
+    ssim: str | None
     bits: int | None
     strip: bool
     fingerprint: str
@@ -65,9 +67,12 @@ class Settings:
 
         return SparkFiles.get(self.basis_file)
 
-    def parsed(self, archive: bytes):
-        """A parsed archive whose basis is found."""
-        return codec.parse(archive, basis=None if self.basis_file is None else self.local_basis())
+    def watch(self, picture: Picture, crop: Callable[[], int]) -> measure.Watch | None:
+        """What measures a picture, if something does; `crop` tells which of its tiles is shown."""
+        shown = picture.shown and self.ssim is not None
+        if shown or self.ssim == "all":
+            return measure.Watch(picture.width, picture.height, crop() if shown else None)
+        return None
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class Pixels:
 @dataclass(frozen=True)
 class Chunk:
     """Some tiles of one large picture for a task; `payload` are their pixels if the task cannot
-    read the file, `encoded` what is to be measured, `span` the picture's levels; `look`: whether
-    to look at the pixels for what should make people wonder."""
+    read the file, `span` the picture's levels; `look`: whether to look at the pixels for what
+    should make people wonder."""
 
     picture: Picture
     tiles: list
@@ -100,7 +105,6 @@ class Chunk:
     span: Span | None = None
     look: bool = False
     payload: list[Pixels] | None = None
-    encoded: list | None = None
 
 
 def reason_of(error: BaseException) -> str:
@@ -192,6 +196,8 @@ def _compress(settings: Settings, item: Item) -> dict:
         page = read_page(settings, picture, item.payload)
         pixels, icc, info = page.read(), page.icc, page.info
     levels = info.get("levels")
+    grid = codec.tile_grid(*pixels.shape[:2])
+    watch = settings.watch(picture, lambda: measure.busiest_tile(pixels, grid))
     made = codec.encode_picture(
         pixels,
         target=settings.target,
@@ -200,14 +206,13 @@ def _compress(settings: Settings, item: Item) -> dict:
         levels=None if levels is None or settings.bits is not None else Levels(*levels),
         mapping=info.get("mapping"),
         icc=icc,
+        watch=watch,
         **embedded(settings, picture, info),
     )
     data = made.data
-    facts: dict = {}
-    if settings.measure:
-        facts = _measure_whole(picture, pixels, settings.parsed(data), icc)
+    facts = {} if watch is None else watch.facts(made.seen, icc, made.header.levels)
     look = Look.nothing()
-    for tile in codec.tile_grid(*pixels.shape[:2]):
+    for tile in grid:
         look += Look.of(pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
     span = Span(made.header.levels, made.header.limits, made.outliers)
     facts |= remarks(settings, picture, info, look, span, made.sse, made.outcome, len(data))
@@ -272,12 +277,8 @@ def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict)
         "mode": "L" if len(shape) == 2 else "RGB",
         "bits": picture.bits,
         "raw_bytes": picture.raw_nbytes,
-        "psnr": None,
         "ssim": None,
         "visual": None,
-        "target_met": None,
-        "notes": [],
-        "warnings": [],
         **facts,
     }
 
@@ -292,13 +293,14 @@ def remarks(
     outcome: str | None,
     nbytes: int,
 ) -> dict:
-    """What a record says of a picture that was compressed: notes, warnings, and whether the target
-    was met.
+    """What a record says of a picture that was compressed: its PSNR in dB (infinite without any
+    error), notes, warnings, and whether the target was met.
 
     Parameters: `info` what its reader says, `look` at all its tiles, the squared error of all
     samples, how the target was met (see StepSearch.outcome) and the archive's bytes.
     """
     notes, warnings = list(info.get("notes", ())), []
+    psnr = target.psnr(sse, picture.pixels * picture.channels, span.levels.range)
     if settings.bits is not None and settings.declared_bits(picture) != settings.bits:
         notes.append(f"its samples have {picture.bits} bits, --bits {settings.bits} is not for it")
     if outcome in ("missed", "better"):
@@ -306,9 +308,7 @@ def remarks(
         if name == "ratio":
             text = f"ratio {picture.raw_nbytes / nbytes:.2f} instead of {asked:g}"
         else:
-            peak = span.levels.range
-            found = target.psnr(sse, picture.pixels * picture.channels, peak)
-            text = f"PSNR {found:.1f} dB instead of {asked:g}"
+            text = f"PSNR {psnr:.1f} dB instead of {asked:g}"
         if outcome == "missed":
             warnings.append(f"the target cannot be met: {text}")
         else:
@@ -332,40 +332,7 @@ def remarks(
     elif sse == 0 and picture.source.nbytes > SMALL:
         warnings.append("its archive has no error at all: look whether it was read right")
     met = {"met": True, "better": True, "missed": False, None: None}[outcome]
-    return {"notes": notes, "warnings": warnings, "target_met": met}
-
-
-def _measure_whole(picture: Picture, pixels: np.ndarray, parsed, icc: bytes | None) -> dict:
-    fidelity = measure.Fidelity()
-    levels = parsed.header.levels
-    height, width = pixels.shape[:2]
-    window = measure.busiest_window(pixels) if picture.shown else None
-    crop = None if window is None else np.empty_like(pixels[window])
-    for tile in codec.tile_grid(height, width):
-        decoded = codec.decode_tile(parsed, tile.index)
-        fidelity.add_tile(
-            pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width],
-            decoded,
-            levels.range,
-        )
-        if crop is not None:
-            _copy_overlap(tile, decoded, window, crop)
-    facts = {"psnr": fidelity.psnr(levels.range), "ssim": fidelity.ssim()}
-    if crop is not None:
-        small = measure.thumbnail(pixels, *measure.thumbnail_size(width, height))
-        facts["visual"] = measure.visual(small, pixels[window], crop, icc, levels)
-    return facts
-
-
-def _copy_overlap(tile, decoded: np.ndarray, window: tuple[slice, slice], crop: np.ndarray) -> None:
-    """Copy what a tile and a crop have in common into the crop."""
-    rows, columns = window
-    y0, y1 = max(rows.start, tile.y), min(rows.stop, tile.y + tile.height)
-    x0, x1 = max(columns.start, tile.x), min(columns.stop, tile.x + tile.width)
-    if y0 < y1 and x0 < x1:
-        crop[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start] = decoded[
-            y0 - tile.y : y1 - tile.y, x0 - tile.x : x1 - tile.x
-        ]
+    return {"psnr": psnr, "notes": notes, "warnings": warnings, "target_met": met}
 
 
 def _chunk_pixels(
@@ -429,6 +396,8 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
                 continue
             arrays, icc, info = _chunk_pixels(settings, chunk)
             coded, look = [], Look.nothing()
+            grid = codec.tile_grid(picture.height, picture.width)
+            watch = settings.watch(picture, lambda grid=grid: grid[len(grid) // 2].index)
             for tile, pixels in zip(chunk.tiles, arrays, strict=True):
                 encoded = codec.encode_tile(
                     np.ascontiguousarray(pixels),
@@ -436,6 +405,7 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
                     levels=chunk.span.levels,
                     limits=chunk.span.limits,
                     basis=settings.local_basis(),
+                    watch=watch and partial(watch, tile, chunk.span.levels),
                     **settings.plan,
                 )
                 coded.append((tile.index, encoded))
@@ -445,56 +415,3 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
             yield {"tiles": coded, "icc": icc, "info": info, "look": look}
         except Exception as error:
             yield failure(picture, error)
-
-
-def measure_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
-    """A partition of chunks of a large picture: decode their tiles again and compare.
-
-    Yields dicts with `fidelity` (the arguments of measure.Fidelity), and if the picture is shown
-    `pieces` of the thumbnail (y, x, pixels) and perhaps `crops`; or `error`.
-    """
-    for chunk in chunks:
-        try:
-            yield _measure_chunk(settings, chunk)
-            done.add(sum(t.height * t.width for t in chunk.tiles))
-        except Exception as error:
-            yield failure(chunk.picture, error)
-
-
-def _measure_chunk(settings: Settings, chunk: Chunk) -> dict:
-    picture = chunk.picture
-    arrays, _, _ = _chunk_pixels(settings, chunk)
-    span = chunk.span
-    middle = codec.tile_grid(picture.height, picture.width)
-    middle = middle[len(middle) // 2].index
-    small_width, small_height = measure.thumbnail_size(picture.width, picture.height)
-    fidelity, pieces, crops = measure.Fidelity(), [], None
-    for tile, pixels, encoded in zip(chunk.tiles, arrays, chunk.encoded, strict=True):
-        # A tile is decoded on its own, so an archive of one tile shows how it will look.
-        header = codec.ImageHeader(
-            tile.width,
-            tile.height,
-            "L" if pixels.ndim == 2 else "RGB",
-            8 * pixels.itemsize,
-            levels=span.levels,
-            limits=span.limits,
-        )
-        alone = codec.assemble(
-            header,
-            step=chunk.step,
-            basis=settings.local_basis(),
-            **settings.plan,
-            tiles=[encoded],
-        )
-        decoded = codec.decode_tile(settings.parsed(alone), 0)
-        fidelity.add_tile(pixels, decoded, span.levels.range)
-        if not picture.shown:
-            continue
-        x0, x1 = (round(x * small_width / picture.width) for x in (tile.x, tile.x + tile.width))
-        y0, y1 = (round(y * small_height / picture.height) for y in (tile.y, tile.y + tile.height))
-        if x0 < x1 and y0 < y1:
-            pieces.append((y0, x0, measure.thumbnail(pixels, x1 - x0, y1 - y0)))
-        if tile.index == middle:
-            window = measure.busiest_window(pixels)
-            crops = (pixels[window].copy(), decoded[window].copy())
-    return {"fidelity": vars(fidelity), "pieces": pieces, "crops": crops}

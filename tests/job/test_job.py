@@ -551,7 +551,6 @@ def test_workers_that_do_not_see_the_folders_are_fed(run, monkeypatch):
     save(run.input / "wide.png", picture(24, 2200, 4))
     monkeypatch.setattr(job.tasks, "compress_pictures", blind(job.tasks.compress_pictures))
     monkeypatch.setattr(job.tasks, "code_chunks", blind(job.tasks.code_chunks))
-    monkeypatch.setattr(job.tasks, "measure_chunks", blind(job.tasks.measure_chunks))
     outcome = run(cut_above=0.01)
     assert statuses(outcome) == {"a.png": "done", "wide.png": "done"}
     assert archives(run.output)["a.laff.gz"] == femto.encode(picture(20, 20, 1), source="a.png")
@@ -607,18 +606,57 @@ def test_a_full_disk_stops_the_job(run, monkeypatch):
     assert archives(run.output) == {}
 
 
-def test_only_some_pictures_are_shown(run, monkeypatch):
+@pytest.mark.parametrize("cut_above", [100, 0.01])
+def test_some_pictures_are_shown_and_have_their_ssim_without_any_decoding(
+    run, monkeypatch, cut_above
+):
     monkeypatch.setattr(plan, "SHOWN", 3)
-    for i in range(8):
+    for name in ("compress_pictures", "code_chunks"):
+        monkeypatch.setattr(job.tasks, name, without_decoding(getattr(job.tasks, name)))
+    for i in range(7):
         save(run.input / f"{i}.png", picture(20, 20, i))
-    outcome = run()
-    assert sum(bool(r["visual"]) for r in outcome.rows) == 3
+    wide = picture(24, 1100, 4)
+    save(run.input / "wide.png", wide)
+    outcome = run(cut_above=cut_above)
+    assert set(statuses(outcome).values()) == {"done"}, [r["error"] for r in outcome.rows]
+    shown = {r["picture"] for r in outcome.rows if r["visual"]}
+    assert 2 <= len(shown) <= 3
+    assert {r["picture"] for r in outcome.rows if r["ssim"] is not None} == shown
+    assert all(r["psnr"] > 20 for r in outcome.rows)
+    table = rows(run.output)
+    assert {name for name, row in table.items() if row["ssim"]} == shown
+    error = femto.decode(run.output / "wide.laff.gz").astype(float) - wide
+    psnr = float(table["wide.png"]["psnr_db"])
+    assert psnr == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=0.01)
+    outcome = run(cut_above=cut_above, ssim="all", overwrite=True)
+    assert all(0.5 < r["ssim"] <= 1 for r in outcome.rows)
+
+
+def without_decoding(original):
+    """A task function in whose process nothing can be decoded meanwhile."""
+
+    def checked(settings, *arguments):
+        from femto import codec
+
+        def decode(*arguments, **options):
+            raise AssertionError("something is decoded")
+
+        kept = codec.decode_field
+        codec.decode_field = decode
+        try:
+            yield from original(settings, *arguments)
+        finally:
+            codec.decode_field = kept
+
+    return checked
 
 
 def test_without_a_report_nothing_is_measured(run):
     save(run.input / "a.png", picture(20, 20, 1))
     outcome = run(report=False)
-    assert next(iter(outcome.rows))["psnr"] is None
+    (row,) = outcome.rows
+    # PSNR is known anyway, and there if a report is wanted later.
+    assert row["ssim"] is row["visual"] is None and row["psnr"] > 20
     assert sorted(p.name for p in run.output.iterdir()) == [records.STATE_FOLDER, "a.laff.gz"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from job_tools import picture
 from PIL import Image
 
+import femto
+from femto import codec
 from femto.codec import tile_grid
 from femto.samples import levels_of
 from femto_spark import measure
@@ -32,40 +34,67 @@ def test_ssim_is_that_of_scikit_image(channels):
         sigma=1.5,
         use_sample_covariance=False,
     )
-    fidelity = measure.Fidelity()
-    fidelity.add_tile(a, b, 255)
-    assert fidelity.ssim() == pytest.approx(expected, abs=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_psnr_of_a_known_error(dtype):
-    a = np.full((20, 30), 100, dtype)
-    b = a.copy()
-    b[::2] += 3
-    fidelity = measure.Fidelity()
-    fidelity.add_tile(a, b, 255)
-    assert fidelity.psnr(255) == pytest.approx(10 * np.log10(255**2 / 4.5))
-    assert fidelity.psnr(4095) == pytest.approx(10 * np.log10(4095**2 / 4.5))
+    assert measure.Similarity.of(a, b, 255).mean == pytest.approx(expected, abs=1e-9)
 
 
 def test_sums_over_parts_equal_the_whole():
     pairs = [(picture(40, 50, s), noisy(picture(40, 50, s))) for s in range(3)]
-    whole, parts = measure.Fidelity(), measure.Fidelity()
-    for a, b in pairs:
-        whole.add_tile(a, b, 255)
-        one = measure.Fidelity()
-        one.add_tile(a, b, 255)
-        parts.add(measure.Fidelity(**vars(one)))
-    assert vars(whole) == vars(parts)
+    parts = [measure.Similarity.of(a, b, 255) for a, b in pairs]
+    whole = sum(parts, measure.Similarity())
+    assert whole.windows == 3 * parts[0].windows
+    assert whole.mean == pytest.approx(np.mean([p.mean for p in parts]))
+
+
+SAMPLES = {
+    "colour": lambda: picture(90, 120, 1),
+    "grey": lambda: picture(90, 120, 2, channels=1),
+    "deep": lambda: picture(90, 120, 3, channels=1).astype(np.uint16) * 257,
+    "deep colour of 12 bits": lambda: picture(70, 80, 4).astype(np.uint16) * 16,
+    "clipped": lambda: noisy(np.where(picture(90, 120, 5) > 128, 255, 0).astype(np.uint8)),
+    "constant": lambda: np.full((40, 50), 7, np.uint8),
+    "tiles": lambda: picture(60, 2100, 6, channels=1),
+}
+PLANS = {
+    "as always": ({}, {}),
+    "filtered strongly": ({"quality": 5}, {}),
+    "fast": ({"quality": 90}, {"effort": "fast"}),
+    "perceptual": ({}, {"tune": "perceptual"}),
+    "to a ratio": ({"ratio": 12}, {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "plan"),
+    [(kind, "as always") for kind in SAMPLES] + [("colour", plan) for plan in PLANS][1:],
+)
+def test_what_is_watched_is_what_the_archive_gives_back(kind, plan):
+    """So the report's figures need no decoding."""
+    pixels = SAMPLES[kind]()
+    target, plan = PLANS[plan]
+    rounds = []
+
+    def watch(tile, levels, original, decoded):
+        assert np.array_equal(original, pixels[tile.y : tile.y + 1024, tile.x : tile.x + 1024])
+        rounds.append(tile)
+        return decoded
+
+    made = codec.encode_picture(
+        pixels,
+        target=target,
+        plan={"basis": "photo", "effort": "full", "tune": "psnr"} | plan,
+        watch=watch,
+    )
+    whole = femto.decode(made.data)
+    assert np.array_equal(np.concatenate(made.seen, axis=1), whole)
+    assert len(rounds) % len(tile_grid(*pixels.shape[:2])) == 0
+    assert made.sse == np.square(pixels.astype(np.int64) - whole).sum()
+    assert made.data == femto.encode(pixels, **target, **plan)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (7, 3, 3), (11, 11)])
 def test_pictures_smaller_than_a_window(shape):
     a = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
-    fidelity = measure.Fidelity()
-    fidelity.add_tile(a, a, 255)
-    assert fidelity.ssim() == pytest.approx(1)
-    assert fidelity.psnr(255) == np.inf
+    assert measure.Similarity.of(a, a, 255).mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (700, 500, 3), (1, 3, 3)])
@@ -91,16 +120,25 @@ def test_the_crop_shows_detail():
     assert rows.start <= 640 < rows.stop and columns.start <= 650 < columns.stop
 
 
-def test_a_thumbnail_joined_from_tiles():
+def test_a_thumbnail_and_crops_from_tiles():
     y, x = np.mgrid[:1500, :2100]
     pixels = (y * 150 // 1500 + x * 100 // 2100).astype(np.uint8)
-    width, height = measure.thumbnail_size(2100, 1500)
-    pieces = []
-    for t in tile_grid(1500, 2100):
-        x0, x1 = (round(x * width / 2100) for x in (t.x, t.x + t.width))
-        y0, y1 = (round(y * height / 1500) for y in (t.y, t.y + t.height))
+    pixels[1100:1300, 1300:1500] = np.random.default_rng(1).integers(0, 255, (200, 200))
+    grid = tile_grid(1500, 2100)
+    tile = measure.busiest_tile(pixels, grid)
+    assert grid[tile][1:3] == (1024, 1024)
+    watch = measure.Watch(2100, 1500, tile)
+    seen = []
+    for t in grid:
         part = pixels[t.y : t.y + t.height, t.x : t.x + t.width]
-        pieces.append((y0, x0, measure.thumbnail(part, x1 - x0, y1 - y0)))
-    joined = measure.join_pieces(pieces, width, height)
-    whole = measure.thumbnail(pixels, width, height)
-    assert np.abs(joined - whole).max() < 2
+        seen.append(watch(t, levels_of(8), part, noisy(part)))
+    facts = watch.facts(seen, None, levels_of(8))
+    assert 0.1 < facts["ssim"] < 1
+    size = measure.thumbnail_size(2100, 1500)
+    joined = measure.join_pieces([s.piece for s in seen], *size)
+    assert np.median(np.abs(joined - measure.thumbnail(pixels, *size))) < 1
+    crop = np.asarray(Image.open(io.BytesIO(base64.b64decode(facts["visual"]["original"]))))
+    assert crop.std() > 50
+    bare = measure.Watch(2100, 1500, None)
+    seen = [bare(grid[0], levels_of(8), pixels[:1024, :1024], pixels[:1024, :1024])]
+    assert bare.facts(seen, None, levels_of(8)) == {"ssim": pytest.approx(1)}
