@@ -125,6 +125,72 @@ def shaped(planes: np.ndarray, axes: str, **options) -> Callable[[], bytes]:
     return tiff(planes, metadata={"axes": axes}, photometric="minisblack", **options)
 
 
+def pyramid(file, base: np.ndarray, levels: int, *, description=None, **options):
+    """A picture, and halves of it that do not say that they are reduced, in tiles."""
+    with tifffile.TiffWriter(file) as tif:
+        for level in range(levels + 1):
+            small = base[:: 1 << level, :: 1 << level]
+            text = description and f"{description}\n{level}"
+            tile = None if text and level == 1 else (64, 64)
+            tif.write(small, tile=tile, description=text, metadata=None, **options)
+            if text and level == 0:
+                tif.write(base[::8, ::8], description=text + " thumbnail", metadata=None)
+        if text:
+            tif.write(base[::9, ::9], description="label", subfiletype=1, metadata=None)
+
+
+def ndpi(pages: list[tuple[np.ndarray, float]]) -> bytes:
+    """Hamamatsu's slides: each page one JPEG with restart markers, whose places are told, and
+    offsets of 64 bits of which classic TIFF sees the lower half."""
+    out = bytearray(b"II*\0" + bytes(8))
+    link = 4
+    for pixels, power in pages:
+        height, width = pixels.shape[:2]
+        jpeg = io.BytesIO()
+        image = Image.fromarray(pixels)
+        image.save(jpeg, "JPEG", quality=95, subsampling=0, restart_marker_blocks=width // 16)
+        jpeg = jpeg.getvalue()
+        scan = jpeg.index(b"\xff\xda")
+        scan += 2 + struct.unpack(">H", jpeg[scan + 2 : scan + 4])[0]
+        marks = [m.end() for m in re.finditer(rb"\xff[\xd0-\xd7]", jpeg[scan:])]
+        starts = np.array([scan, *(scan + end for end in marks)], "<u4")
+        at = len(out)
+        out += jpeg
+        where = len(out)
+        out += starts.tobytes()
+        entries = [
+            (254, 4, 1, 0),
+            (256, 4, 1, width),
+            (257, 4, 1, height),
+            (258, 3, 1, 8),
+            (259, 3, 1, 7),
+            (262, 3, 1, 6),
+            (271, 2, 4, int.from_bytes(b"Ham\0", "little")),
+            (273, 4, 1, at),
+            (277, 3, 1, 3),
+            (278, 4, 1, height),
+            (279, 4, 1, len(jpeg)),
+            (65420, 4, 1, 1),
+            (65421, 11, 1, struct.unpack("<I", struct.pack("<f", power))[0]),
+            (65426, 4, len(starts), where),
+        ]
+        struct.pack_into("<Q", out, link, len(out))
+        out += struct.pack("<H", len(entries))
+        out += b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        link = len(out)
+        out += bytes(8 + 4 * len(entries))
+    return bytes(out)
+
+
+def slide(levels: int, **options) -> Callable[[], bytes]:
+    def make() -> bytes:
+        file = io.BytesIO()
+        pyramid(file, np.tile(RGB, (4, 4, 1)), levels, photometric="rgb", **options)
+        return file.getvalue()
+
+    return make
+
+
 def png_with(*chunks: tuple[bytes, bytes], last: bool = False) -> Callable[[], bytes]:
     """RGB as a PNG with more chunks behind its header, or behind its pixels."""
 
@@ -235,7 +301,7 @@ def changed(make, change) -> Callable[[], bytes]:
 
 ONE_STRIP = {"photometric": "rgb", "rowsperstrip": 1000, "byteorder": "<"}
 TIFF, PNG, OTHER = "TIFF", "PNG", "others"
-STACKS, NUMBERS, BAND_SETS, REFUSED = "stacks", "numbers", "bands", "refused"
+STACKS, SLIDES, NUMBERS, BAND_SETS, REFUSED = "stacks", "slides", "numbers", "bands", "refused"
 
 
 def _strips() -> list[Kind]:
@@ -372,6 +438,20 @@ def _kinds() -> list[Kind]:
         Kind(STACKS, "OME-TIFF, channels as bands of a page", "NAME.c1 …",
              ome(stack((3,)), "CYX", planarconfig="separate"), planes=flat(stack((3,))),
              labels=("c1", "c2", "c3")),
+        Kind(SLIDES, "Aperio's SVS", "the largest level; a note",
+             slide(3, description="Aperio Image Library"), planes=[np.tile(RGB, (4, 4, 1))],
+             notes="^5 thumbnails or pyramid levels not archived$", suffix=".svs"),
+        Kind(SLIDES, "Hamamatsu's NDPI", "the largest level; a note",
+             lambda: ndpi([(np.tile(RGB[:56, :80], (4, 4, 1)), 20.0), (RGB[:56, :80], 5.0)]),
+             planes=[np.tile(RGB[:56, :80], (4, 4, 1))], tolerance=24,
+             notes="^1 thumbnail or pyramid level not archived; 3 TIFF tags not kept$",
+             suffix=".ndpi"),
+        Kind(SLIDES, "NDPI with focal planes", "NAME.z1 …",
+             lambda: ndpi([(np.tile(RGB[:56, :80], (4, 4, 1)), 20.0)] * 2), planes=[None] * 2,
+             labels=("z1", "z2"), notes="^3 TIFF tags not kept$", suffix=".ndpi"),
+        Kind(SLIDES, "tiles, halved at least twice, not marked as reduced",
+             "the largest level; a note", slide(2), planes=[np.tile(RGB, (4, 4, 1))],
+             notes="^2 thumbnails or pyramid levels not archived$", suffix=".btf"),
         Kind(PNG, "orientation in eXIf before or behind the pixels", "upright",
              png_with((b"eXIf", exif(6)), last=True), planes=[UPRIGHT], suffix=".png"),
         Kind(PNG, "orientation in zTXt (ImageMagick)", "upright",

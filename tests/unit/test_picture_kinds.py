@@ -39,6 +39,9 @@ def test_what_becomes_of_it(kind, tmp_path):
             info = reader.info
             window = reader[3:40, 5:60]
         np.testing.assert_array_equal(window, pixels[3:40, 5:60])
+        with open_page(path, number, place=infos[number].place, **kind.options) as reader:
+            np.testing.assert_array_equal(reader[:, :], pixels)
+            assert reader.info == info
         assert pixels.shape == reader.shape
         assert pixels.dtype == reader.dtype
         if right is not None:

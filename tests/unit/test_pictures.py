@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from picture_kinds import ndpi, pyramid
 from PIL import Image, ImageCms
 
 from femto import LaffError
@@ -467,6 +468,39 @@ def test_forty_thousand_pages(tmp_path):
         for page in (0, 39_999):
             with open_page(path, page, place=infos[page].place) as reader:
                 assert (reader[:, :] == page % 256).all()
+
+
+def test_of_a_slide_the_largest_level_is_read():
+    base = np.tile(RGB8, (8, 8, 1))
+    file = io.BytesIO()
+    description = "Aperio Image Library v11.2.1"
+    pyramid(file, base, 3, description=description, photometric="rgb", compression="jpeg")
+    (info,) = probe(file.getvalue(), name="slide.svs")
+    assert (info.height, info.width) == base.shape[:2]
+    assert info.notes == ("5 thumbnails or pyramid levels not archived",)
+    assert info.segment == (64, 64)
+    assert np.abs(read(file.getvalue()).astype(int) - base).mean() < 3
+    for levels, pages in ((3, 1), (1, 2)):  # one half alone may be any picture
+        file = io.BytesIO()
+        pyramid(file, base, levels, photometric="rgb")
+        assert len(probe(file.getvalue(), name="slide.btf")) == pages
+        np.testing.assert_array_equal(read(file.getvalue()), base)
+
+
+def test_of_a_hamamatsu_slide_the_largest_magnification_is_read():
+    base = np.tile(RGB8[:56, :80], (8, 8, 1))
+    data = ndpi([(base, 20.0), (base[::2, ::2].copy(), 10.0), (base[:64, :64].copy(), -1.0)])
+    (info,) = probe(data, name="slide.ndpi")
+    assert (info.height, info.width) == base.shape[:2]
+    assert info.notes == ("2 thumbnails or pyramid levels not archived",)
+    assert info.segment == (8, 320)  # one part of the JPEG, not all of it
+    with open_page(data, name="slide.ndpi") as reader:
+        assert np.abs(reader[:, :].astype(int) - base).mean() < 2
+    # Focal planes of it are pictures.
+    data = ndpi([(base, 20.0), (base[::2, ::2].copy(), 10.0), (base[::-1].copy(), 20.0)])
+    assert [info.label for info in probe(data, name="slide.ndpi")] == ["z1", "z2"]
+    with open_page(data, 1, name="slide.ndpi") as reader:
+        assert np.abs(reader[:, :].astype(int) - base[::-1]).mean() < 2
 
 
 def test_a_strip_is_decoded_once_for_a_row_of_windows(monkeypatch):

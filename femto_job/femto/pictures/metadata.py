@@ -306,6 +306,9 @@ def gather(source, plan) -> Found:
 
 def _from_tiff(plan, found: Found) -> None:
     file = plan.file
+    if plan.has_high_offsets:
+        found.note("metadata of a slide beyond 4 GB not kept")
+        return
     file.seek(0)
     order, big, first = ifd.header(file.read(16))
 

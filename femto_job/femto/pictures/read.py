@@ -14,7 +14,7 @@ from .tiff import tiff_plans
 
 # fmt: off
 EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
-    ".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm", ".svs", ".png", ".apng",
+    ".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm", ".svs", ".ndpi", ".png", ".apng",
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".heic", ".heif", ".hif",
     ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
 }

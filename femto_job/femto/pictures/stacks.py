@@ -1,5 +1,6 @@
 """Which pictures a TIFF has: pages, planes of a stack, and what lies in trees of SubIFDs."""
 
+import itertools
 import math
 import struct
 from collections import Counter
@@ -49,7 +50,7 @@ def planes_of(source: Source, tif) -> list[Plane] | None:
         page.tags.valueof(262) in _RAW_PHOTOMETRIC for tree in trees for page in tree
     ):
         return None
-    planes = _stack(source, tif, trees) or _plain(trees)
+    planes = _slide(tif, pages) or _stack(source, tif, trees) or _plain(trees)
     if len(planes) > MAX_PAGES:
         raise LaffError(f"{source.name}: more than {MAX_PAGES} pictures; split the file")
     return planes
@@ -105,6 +106,58 @@ def _plain(trees: list[list]) -> list[Plane]:
         planes.append(Plane(chosen[i], notes=_left_out(others) + _layers(chosen[i])))
         beside = []
     return planes
+
+
+def _slide(tif, pages: list) -> list[Plane] | None:
+    """Of a microscope's slide the largest level of its pyramid, one or more focal planes of it;
+    None if it is no slide. Their pages do not say that they are reduced versions."""
+    if tif.is_ndpi:
+        # Of the macro picture and the map the magnification is negative.
+        power = [_magnification(page) for page in pages]
+        largest = [page for page, it in zip(pages, power, strict=True) if it == max(power) > 0]
+    elif tif.is_svs and pages[0].is_tiled:
+        largest = [
+            p for p in pages if p.is_tiled and not p.is_reduced and p.shape == pages[0].shape
+        ]
+    elif tif.is_philips and pages[0].is_tiled:
+        largest = pages[:1]
+    else:
+        largest = pages[:1] if _is_pyramid(pages) else []
+    if not largest:
+        return None
+    width = len(str(len(largest)))
+    planes = [
+        Plane(page, label=f"z{z:0{width}}" if len(largest) > 1 else None)
+        for z, page in enumerate(largest, 1)
+    ]
+    others = len(pages) - len(largest)
+    if others:
+        what = "thumbnails or pyramid levels" if others > 1 else "thumbnail or pyramid level"
+        planes[0] = replace(planes[0], notes=(f"{others} {what} not archived",))
+    return planes
+
+
+def _magnification(page) -> float:
+    value = page.tags.valueof(65421)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _is_pyramid(pages: list) -> bool:
+    """Whether tiled pages are each the half or the quarter of the one before, at least twice."""
+    if len(pages) < 3 or not all(page.is_tiled and not page.subifds for page in pages):
+        return False
+    kind = {(p.tilewidth, p.tilelength, p.samplesperpixel, str(p.bitspersample)) for p in pages}
+    steps = [
+        _halvings(large.imagewidth, small.imagewidth)
+        & _halvings(large.imagelength, small.imagelength)
+        for large, small in itertools.pairwise(pages)
+    ]
+    return len(kind) == 1 and all(steps)
+
+
+def _halvings(large: int, small: int) -> set[int]:
+    """Of 2 and 4, those by which one length may have become the other."""
+    return {by for by in (2, 4) if small in (large // by, -(-large // by), round(large / by))}
 
 
 def _left_out(pages: list) -> tuple[str, ...]:

@@ -203,6 +203,11 @@ class _TiffPlan(Plan):
         return photometric
 
     @property
+    def has_high_offsets(self) -> bool:
+        """Whether offsets have further 32 bits where only readers of Hamamatsu's NDPI look."""
+        return self._page.parent.is_ndpi and self._source.nbytes >= 1 << 32
+
+    @property
     def _plain(self) -> bool:
         """Whether samples are unsigned and at most 16 bits: coded as they are."""
         return self._number == "u" and self._bits <= 16
@@ -631,7 +636,8 @@ class _TiffPlan(Plan):
             data = _first_packbits(data, self._raw_nbytes(index))
         self._check_codestream(data)
         pixels = self._decompressed(data, index)
-        if int(self._page.compression) == 7 and data.rfind(b"\xff\xd9") < 0:
+        whole = self._page.jpegheader is None  # Hamamatsu's tiles are parts of one JPEG
+        if whole and int(self._page.compression) == 7 and data.rfind(b"\xff\xd9") < 0:
             self._check_jpeg_end(data, index)
         return pixels
 
@@ -646,7 +652,10 @@ class _TiffPlan(Plan):
     def _decompressed(self, data: bytes, index: int) -> np.ndarray:
         talks = int(self._page.compression) not in _SILENT_COMPRESSIONS
         with silent_stderr() if talks else contextlib.nullcontext():
-            pixels, _, _ = self._page.decode(data, index, jpegtables=self._page.jpegtables)
+            options = {"jpegtables": self._page.jpegtables}
+            if self._page.jpegheader is not None:
+                options["jpegheader"] = self._page.jpegheader
+            pixels, _, _ = self._page.decode(data, index, **options)
         if pixels is None or pixels.ndim != 4:
             raise ValueError(f"strip or tile {index} has no pixels")
         pixels = pixels[0]
