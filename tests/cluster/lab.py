@@ -83,7 +83,7 @@ class Lab:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=600,
+            timeout=3600,
             **options,
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"

@@ -68,8 +68,14 @@ def test_the_founding_commands_on_a_bare_host(bare, release):
         HOST, "femto-compress --input /opt/femto/source/samples --output /srv/out && ls /srv/out"
     )
     assert said.count(".laff.gz") == len(list((ROOT / "samples").iterdir())) - 1
-    # Again, nothing is fetched, and nothing changes.
+    # Again, nothing is fetched, and nothing changes. Secrets that somebody wrote into the settings
+    # are root's alone, whatever the editor made of the file.
+    settings = "stat -c '%a %U %G' /etc/femto.yml"
+    assert bare.shell(HOST, settings) == "600 root root\n"
+    bare.shell(HOST, "chmod 644 /etc/femto.yml; echo 'spark_compress_keep: true' >> /etc/femto.yml")
     bare.shell(HOST, "rm /root/femto.tar.gz")
     again = setup(bare, FEMTO_SOURCE="file:///root/femto.tar.gz", FEMTO_SHA256=release)
     assert again.returncode == 0, again.stdout[-4000:] + again.stderr[-2000:]
     assert "changed=0" in again.stdout
+    assert bare.shell(HOST, settings) == "600 root root\n"
+    assert "spark_compress_keep: true" in bare.shell(HOST, "cat /etc/femto.yml")
