@@ -1,6 +1,9 @@
 """HEIC, AVIF, JPEG XL, JPEG 2000, GIF and DICOM: each as its own library reads it."""
 
 import io
+import os
+import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +281,35 @@ def test_dicom_by_rle_and_without_a_preamble():
     assert np.array_equal(read(file.getvalue())[0], DEEP)
     bare = dicom(DEEP)[132:]
     assert np.array_equal(read(bare, name="a.dcm")[0], DEEP)
+
+
+def test_a_long_dicom_header_is_kept_with_the_first_frame():
+    data = dicom(np.zeros((3, 8, 9), np.uint8), NumberOfFrames=3, TextValue="x" * 70_000)
+    for frame in range(3):
+        with open_page(data, frame, name="a.dcm") as reader:
+            assert bool(reader.metadata and "dicom" in reader.metadata) == (frame == 0)
+            notes = "; ".join(reader.info.notes)
+            assert ("kept with the first frame alone" in notes) == (frame > 0)
+
+
+def test_a_frame_of_gigabytes_of_dicom_is_read_alone(tmp_path):
+    # 3 GB in 600 frames, all of them a hole.
+    path = tmp_path / "huge.dcm"
+    data = dicom(np.zeros((2, 2), np.uint16), NumberOfFrames=600, Rows=1500, Columns=1700)
+    start = data.index(b"\xe0\x7f\x10\x00OW\0\0")
+    nbytes = 600 * 1500 * 1700 * 2
+    path.write_bytes(data[: start + 8] + struct.pack("<I", nbytes))
+    os.truncate(path, start + 12 + nbytes)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (256 << 20), before[1]))
+    try:
+        assert len(probe(path)) == 600
+        for frame in (0, 599):
+            with open_page(path, frame) as reader:
+                assert reader.shape == (1500, 1700) and not reader[:, :].any()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_dicom_whose_preamble_is_a_tiff():

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import MAX_PAGES, Source, check_promise, check_size, silent_stderr
+from .metadata import MAX_SHARED_BYTES
 from .page import PageInfo, Plan
 
 _JPEG = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
@@ -179,20 +180,22 @@ class DicomPlan(Plan):
 
         shared = self._shared
         with shared.source.open() as file:
-            data = pydicom.dcmread(file, force=True)
-        if "PixelData" not in data:
-            raise ValueError("it has no pixels")
-        if shared.syntax in _PLAIN or shared.syntax in (_RLE, _DEFLATED):
-            if not getattr(data.file_meta, "TransferSyntaxUID", None):
-                data.file_meta.TransferSyntaxUID = shared.syntax
-            pixels = pydicom.pixels.pixel_array(data, index=self._frame, raw=False)
-        else:
-            pixels = self._decompressed(data)
+            if shared.syntax == _DEFLATED:  # as a whole, or not at all
+                pixels = pydicom.pixels.pixel_array(
+                    pydicom.dcmread(file, force=True), index=self._frame, raw=False
+                )
+            elif shared.syntax in _PLAIN or shared.syntax == _RLE:
+                # Only this frame of the file is read.
+                pixels = pydicom.pixels.pixel_array(
+                    file, index=self._frame, raw=False, transfer_syntax_uid=shared.syntax
+                )
+            else:
+                pixels = self._decompressed(file)
         shape = self.size if shared.samples == 1 else (*self.size, 3)
         if pixels.shape != shape:
             raise ValueError(f"decoded to {pixels.shape}")
         if shared.photometric == "PALETTE COLOR":
-            pixels = pydicom.pixels.apply_color_lut(pixels, data)
+            pixels = pydicom.pixels.apply_color_lut(pixels, shared.data)
             return pixels.astype(np.uint8 if self.info.bits == 8 else np.uint16)
         if shared.samples == 3:
             return pixels.astype(np.uint8 if self.info.bits == 8 else np.uint16)
@@ -216,12 +219,23 @@ class DicomPlan(Plan):
             values = full - values
         return values.astype(np.uint8 if self.info.bits == 8 else np.uint16)
 
-    def _decompressed(self, data) -> np.ndarray:
+    def _decompressed(self, file) -> np.ndarray:
         import imagecodecs
         from pydicom.encaps import get_frame
 
         shared = self._shared
-        frame = get_frame(data.PixelData, self._frame, number_of_frames=shared.count)
+        file.seek(len(shared.header))
+        element = file.read(12)
+        if element[:4] != b"\xe0\x7f\x10\x00" or element[8:] != b"\xff\xff\xff\xff":
+            raise ValueError("it has no pixels")
+        tables = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+        extended = tuple(shared.data.get(name) for name in tables)
+        frame = get_frame(
+            file,
+            self._frame,
+            extended_offsets=extended if all(extended) else None,
+            number_of_frames=shared.count,
+        )
         self._check_frame(frame)
         if shared.syntax in _JPEG:
             if shared.samples == 1:
@@ -264,7 +278,11 @@ class DicomPlan(Plan):
 
     def gather(self, found):
         """Metadata, see `metadata`."""
-        found.dicom(self._shared.header)
+        header = self._shared.header
+        if self._frame and len(header) > MAX_SHARED_BYTES:  # it may have grown with the frames
+            found.note(f"header of {len(header)} bytes kept with the first frame alone")
+        else:
+            found.dicom(header)
         spacing = self._shared.data.get("PixelSpacing")
         if (
             spacing is not None
