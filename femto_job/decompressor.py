@@ -27,6 +27,7 @@ from femto.pictures import FORMATS as SUFFIX_FORMATS
 from femto.pictures.metadata import printable
 from femto.reconstruction import (
     FORMATS,
+    Found,
     Wanted,
     add_options,
     find_archives,
@@ -94,9 +95,7 @@ class Given:
     archives: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     folders: int = 0
-    kinds: Counter = field(default_factory=Counter)
-    linked: int = 0
-    subfolders: int = 0
+    left: Found = field(default_factory=Found)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -212,13 +211,7 @@ def line_of(text: object) -> str:
 def summary(counts: Counter, given: Given) -> str:
     """How a run over folders ended."""
     text = f"{counts['made']} restored, {counts['there']} were there, {counts['failed']} failed"
-    left = []
-    if given.kinds:
-        left.append(f"{given.kinds.total()} other files ({', '.join(sorted(given.kinds)[:6])})")
-    if given.linked:
-        left.append(f"{given.linked} linked folders")
-    if given.subfolders:
-        left.append(f"{given.subfolders} sub-folders (--recursive looks into them)")
+    left = given.left.left_out()
     return text + (f"; left out: {', '.join(left)}" if left else "")
 
 
@@ -242,9 +235,9 @@ def expand(names: list[str], recursive: bool) -> Given:
             for place in found.archives:
                 given.archives.setdefault(os.path.join(name, place), place)
             given.failed += [f"{os.path.join(name, place)}: {why}" for place, why in found.failed]
-            given.kinds += found.kinds
-            given.linked += found.linked
-            given.subfolders += found.subfolders
+            given.left.kinds += found.kinds
+            given.left.linked += found.linked
+            given.left.subfolders += found.subfolders
             if not found.archives and not found.failed:
                 hint = "add --recursive to look into its sub-folders" if found.subfolders else ""
                 hint = hint or "name a folder of .laff.gz or .laff files"
@@ -439,7 +432,7 @@ def reconstruct(task: Task) -> End:
 def named(name: str, exc: LaffError) -> str:
     """The message, with the archive's name before it unless it tells the name itself."""
     shown = "standard input" if name == "-" else name
-    return str(exc) if shown in str(exc) else f"{shown}: {exc}"
+    return str(exc) if printable(shown) in printable(str(exc)) else f"{shown}: {exc}"
 
 
 def _reconstruct(task: Task) -> End:

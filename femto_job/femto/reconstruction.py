@@ -124,6 +124,23 @@ class Found:
     linked: int = 0
     subfolders: int = 0
 
+    def left_out(self) -> list[str]:
+        """What is left out, for people."""
+        texts = []
+        if self.kinds:
+            kinds = [f"{kind} {count}" for kind, count in self.kinds.most_common(6)]
+            more = ["..."] if len(self.kinds) > 6 else []
+            texts.append(f"{_number(self.kinds.total(), 'other file')} ({', '.join(kinds + more)})")
+        if self.linked:
+            texts.append(f"{_number(self.linked, 'linked folder')} (links are not followed)")
+        if self.subfolders:
+            texts.append(f"{_number(self.subfolders, 'sub-folder')} (--recursive includes them)")
+        return texts
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
 
 def find_archives(folder: Path, *, recursive: bool) -> Found:
     """List the archives of a folder in the order of their names. Hidden files and folders (a
@@ -148,7 +165,7 @@ def find_archives(folder: Path, *, recursive: bool) -> Found:
             if name.startswith("."):
                 continue
             if not name.lower().endswith(SUFFIXES):
-                found.kinds[Path(name).suffix.lower() or "no suffix"] += 1
+                found.kinds[Path(name).suffix.lower() or "no extension"] += 1
                 continue
             relative = Path(here, name).relative_to(folder).as_posix()
             try:

@@ -25,15 +25,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def check_input(folder: Path) -> None:
-    """JobError unless this is a folder that can be listed."""
+def check_input(folder: Path, what: str = "pictures") -> None:
+    """JobError unless this is a folder that can be listed; `what` it holds."""
     try:
         os.scandir(folder).close()
     except FileNotFoundError:
-        remedy = "no such folder: name the folder of your pictures with --input"
+        remedy = f"no such folder: name the folder of your {what} with --input"
         raise JobError(f"{folder}: {remedy}") from None
     except NotADirectoryError:
-        raise JobError(f"{folder}: is not a folder: --input takes a folder of pictures") from None
+        raise JobError(f"{folder}: is not a folder: --input takes a folder of {what}") from None
     except OSError as error:
         remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
         raise JobError(f"{folder}: {remedy}") from None

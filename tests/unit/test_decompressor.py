@@ -302,8 +302,9 @@ def test_a_folder_is_restored_once(tree):
     out, err = run(tree, "a", "-o", "out")
     assert out.splitlines()[1] == "out/rgb.png"
     assert err == (
-        "decompressor.py: 2 restored, 0 were there, 0 failed; left out: 3 other files (.txt, no "
-        "suffix), 1 linked folders, 1 sub-folders (--recursive looks into them)\n"
+        "decompressor.py: 2 restored, 0 were there, 0 failed; left out: 3 other files (.txt 2, "
+        "no extension 1), 1 linked folder (links are not followed), 1 sub-folder (--recursive "
+        "includes them)\n"
     )
     out, err = run(tree, "a", "-o", "out", "--recursive")
     assert [line.split()[0] for line in out.splitlines()] == [

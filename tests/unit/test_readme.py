@@ -1,6 +1,7 @@
 """What README.md tells people to type works."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import femto
+import restore
 from femto import pictures
 
 
@@ -60,6 +62,13 @@ def test_the_decompressor_lines_run(text, repository, tmp_path):
         )
         assert done.returncode == 0, (line, done.stderr)
     assert pictures.probe(tmp_path / "images_out" / "photo.png")[0].width == 30
+
+
+def test_the_lines_that_restore_are_understood(text):
+    lines = re.findall(r"^    .*femto_job/restore\.py(.*?)(?:  #.*)?$", text, re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        assert restore.parse_options(shlex.split(line))
 
 
 def test_the_jobs_options_are_all_told(text, repository):

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-COMMANDS = ("compress.py", "decompressor.py", "train.py")
+COMMANDS = ("compress.py", "decompressor.py", "restore.py", "train.py")
 PACKAGES = ("femto", "femto_spark", "pyspark_laff")
 
 

@@ -1,0 +1,513 @@
+"""Restoring a folder of archives: the way back, by the same runner as compressing.
+
+An archive is restored by one task, band by band, so that memory does not grow with the picture;
+the largest archives come first. What is there already is known by what decompressor.py keeps, too
+(femto/written.py): where one of them stopped, either goes on.
+"""
+
+import contextlib
+import itertools
+import os
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from femto import LaffError
+from femto.reconstruction import (
+    Found,
+    Made,
+    Wanted,
+    find_archives,
+    make_picture,
+    picture_names,
+    remember,
+    standing,
+)
+from femto.written import Written, remove_parts
+
+from . import report, session
+from .plan import Source, printable
+from .progress import Progress, bytes_text, seconds_text
+from .records import JobError, Records, write_whole
+from .runner import Folders, Item, Runner, Work
+from .tasks import FULL
+
+COLUMNS = (
+    "archive",
+    "status",
+    "picture",
+    "width",
+    "height",
+    "mode",
+    "bits",
+    "archive_bytes",
+    "raw_bytes",
+    "picture_bytes",
+    "seconds",
+    "notes",
+    "error",
+)
+FAILED_COLUMNS = ("archive", "archive_bytes", "error")
+FIXED_COST = 4_000
+"""What opening an archive and naming a picture costs, in bytes' worth of decoding."""
+TASK_BYTES = 300_000
+"""Most archives in one task, so that progress shows and a lost task costs little."""
+FED_BYTES = 2 << 20
+"""The driver itself restores a larger archive that the workers cannot read."""
+LARGER = 10
+"""About how many times larger pictures are than archives."""
+LISTED = 10
+"""Most failures that are printed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see restore.py."""
+
+    input: Path
+    output: Path
+    wanted: Wanted = field(default_factory=Wanted)
+    basis: str | None = None
+    recursive: bool = False
+    overwrite: bool = False
+    report: bool = True
+    reader: str = "auto"
+    quiet: bool = False
+
+
+@dataclass
+class Outcome:
+    """What came of a job: how many archives ended as "done", "skipped" or "failed", the first that
+    failed (name, reason), what was made, and how long it took."""
+
+    found: Found
+    counts: Counter = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    noted: int = 0
+    pixels: int = 0
+    archive_bytes: int = 0
+    picture_bytes: int = 0
+    seconds: float = 0.0
+    cores: int = 0
+    reports: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive that is to be restored, its picture's path below the output folder, whether
+    another file may be replaced by it, and whether there is one."""
+
+    source: Source
+    picture: str
+    overwrite: bool
+    there: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every task of a job has to know; `basis_file` is the name under which Spark ships a
+    basis."""
+
+    folders: Folders
+    wanted: Wanted
+    basis_file: str | None
+
+    @property
+    def output(self) -> Path:
+        return Path(self.folders.output)
+
+    def local_basis(self) -> str | None:
+        """The basis as a path in this process."""
+        if self.basis_file is None:
+            return None
+        from pyspark import SparkFiles
+
+        return SparkFiles.get(self.basis_file)
+
+
+# In the executors --------------------------------------------------------------------------------
+
+
+def _groups(archives: Iterable[Archive], limit: float) -> Iterator[list[Archive]]:
+    """Archives for one task each, as they come: of a cost of at most `limit`, or a single one."""
+    group: list[Archive] = []
+    filled = 0
+    for archive in archives:
+        cost = archive.source.nbytes + FIXED_COST
+        if group and filled + cost > limit:
+            yield group
+            group, filled = [], 0
+        group.append(archive)
+        filled += cost
+    if group:
+        yield group
+
+
+def restore_archives(settings: Settings, groups: Iterator[list[Item]]) -> Iterator[dict]:
+    """A partition of archives, each restored as a whole.
+
+    Yields for each a dict: `key` and either `record` (see femto.written) and `new`, or `data`,
+    `suffix` and `facts` of a picture that the driver is to write, or `error` (with `fatal`), or
+    `unseen`.
+    """
+    for items in groups:
+        seen = None
+        for item in items:
+            if item.payload is None and seen is None:
+                seen = settings.folders.are_seen()
+            key = {"key": item.thing.source.name}
+            if item.payload is None and not seen:
+                yield key | {"unseen": True}
+                continue
+            try:
+                if item.payload is None:
+                    yield key | restore_file(settings, item.thing)
+                else:
+                    yield key | _restore_bytes(settings, item.thing, item.payload)
+            except Exception as error:  # one archive must not stop the others
+                yield key | failure(error)
+
+
+def restore_file(settings: Settings, archive: Archive, *, threads: int = 1) -> dict:
+    """Restore an archive that this process can read, and remember its picture."""
+    path = settings.folders.path(archive.source)
+    before = os.stat(path)
+    made = make_picture(
+        path,
+        settings.output / archive.picture,
+        settings.wanted,
+        overwrite=archive.overwrite,
+        basis=settings.local_basis(),
+        threads=threads,
+    )
+    return {
+        "record": remember(settings.output, path, before, made, settings.wanted),
+        "new": made.new,
+    }
+
+
+def _restore_bytes(settings: Settings, archive: Archive, data: bytes) -> dict:
+    with tempfile.TemporaryDirectory(prefix="femto-") as folder:
+        made = make_picture(
+            data,
+            Path(folder, "picture" + settings.wanted.suffix),
+            settings.wanted,
+            basis=settings.local_basis(),
+        )
+        return {"data": made.path.read_bytes(), "suffix": made.path.suffix, "facts": made.facts}
+
+
+def failure(error: Exception) -> dict:
+    """The result of an archive that failed."""
+    if isinstance(error, LaffError):
+        reason = " ".join(str(error).split())
+        cause = error.__cause__
+    else:
+        cause = error
+        if isinstance(error, MemoryError):
+            reason = "not enough memory to restore it: give the executors more, or fewer cores each"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = f"its picture cannot be written: {error.strerror}"
+        else:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return {"error": reason, "fatal": isinstance(cause, OSError) and cause.errno in FULL}
+
+
+# In the driver -----------------------------------------------------------------------------------
+
+
+class _Progress(Progress):
+    """The same, but what is done of archives is their bytes."""
+
+    def text(self) -> str:
+        with self._lock:
+            share = self._done_pixels / self._pixels
+            passed = time.monotonic() - self._began
+            left = f", {seconds_text(passed / share - passed)} left" if share else ""
+            failed = f", {self._failed} failed" if self._failed else ""
+            return (
+                f"{self._done}/{self._pictures} archives{failed}, "
+                f"{bytes_text(self._done_pixels)} of {bytes_text(self._pixels)}{left}"
+            )
+
+
+class Restore(Work):
+    """One run over one folder.
+
+    Parameters: the options, and a function that gives the SparkContext; it is called only if
+    there is something to do. Errors of the whole job are raised as JobError.
+    """
+
+    def __init__(self, options: Options, get_context: Callable):
+        self.options = options
+        self._get_context = get_context
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+        self._table: report.Csv | None = None
+        self._failures: report.Csv | None = None
+
+    def run(self) -> Outcome:
+        """Restore everything that is not done. Raises JobError, KeyboardInterrupt."""
+        began = time.monotonic()
+        options = self.options
+        try:
+            found = find_archives(options.input, recursive=options.recursive)
+        except OSError as error:
+            raise JobError(f"{printable(str(options.input))}: {error.strerror}") from None
+        if not found.archives and not found.failed:
+            hint = "name a folder of .laff.gz or .laff files with --input"
+            if found.subfolders:
+                hint = "add --recursive to look into its sub-folders, or " + hint
+            raise JobError(f"{printable(str(options.input))}: no archives in this folder: {hint}")
+        self.outcome = Outcome(found)
+        self._progress = _Progress(
+            len(found.archives) + len(found.failed),
+            sum(found.archives.values()),
+            quiet=options.quiet,
+        )
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+            with Records(options.output), contextlib.ExitStack() as stack:
+                self._stack = stack
+                if options.report:
+                    self._table = report.Csv(options.output / report.CSV, stack, COLUMNS)
+                for name, reason in found.failed:
+                    self._add("failed", {"archive": name, "error": reason})
+                self._run(found)
+            self._end_tables()
+        except OSError as error:
+            raise JobError(self._unwritable(error)) from None
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    def _run(self, found: Found) -> None:
+        options = self.options
+        folders = Folders(
+            input=str(options.input.resolve()),
+            output=str(options.output.resolve()),
+            run=uuid.uuid4().hex[:12],
+        )
+        basis_file = None if options.basis is None else Path(options.basis).name
+        self.settings = Settings(folders, options.wanted, basis_file)
+        self.task = partial(restore_archives, self.settings)
+        pictures = picture_names({name: name for name in found.archives}, options.wanted.suffix)
+        for folder in {os.path.dirname(picture) for picture in pictures.values()}:
+            remove_parts(options.output / folder)
+        with Written(options.output) as written:
+            archives = self._archives(found, pictures, written)
+            first = next(archives, None)
+            if first is not None:
+                self._spread(itertools.chain([first], archives), found)
+
+    def _archives(
+        self, found: Found, pictures: dict[str, str], written: Written
+    ) -> Iterator[Archive]:
+        """What is to be restored, the largest first; what is there already is reported."""
+        taken: dict[str, str] = {}
+        for name in sorted(found.archives, key=lambda name: -found.archives[name]):
+            picture = pictures[name]
+            path = self.settings.folders.input + os.sep + name
+            try:
+                if picture in taken:
+                    raise LaffError(f"{picture} is already the picture of {taken[picture]}")
+                taken[picture] = name
+                status = os.stat(path)
+                record, overwrite = standing(
+                    path, picture, written, self.options.wanted, overwrite=self.options.overwrite
+                )
+            except (LaffError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                self._add("failed", {"archive": name, "error": reason})
+                continue
+            if record is not None:
+                self._add("skipped", record | {"archive": name})
+            else:
+                source = Source(name, status.st_size, status.st_mtime_ns)
+                there = os.path.exists(os.path.join(self.options.output, picture))
+                yield Archive(source, picture, overwrite, there)
+
+    def _spread(self, archives: Iterator[Archive], found: Found) -> None:
+        folders = self.settings.folders
+        write_whole(folders.token, folders.run.encode())
+        context = None
+        try:
+            context = self._get_context()
+            with Runner(
+                context, folders, reader=self.options.reader, quiet=self.options.quiet
+            ) as self._runner:
+                if self.options.basis is not None:
+                    context.addFile(str(Path(self.options.basis).resolve()))
+                self._runner.find_view(self._samples(found))
+                self.outcome.cores = self._runner.cores
+                try:
+                    self._runner.run(self._jobs(archives), self._progress.refresh)
+                finally:
+                    self._progress.close()
+        except (JobError, OSError):
+            raise
+        except Exception:
+            if context is not None and session.is_stopped(context):
+                raise JobError(session.GONE) from None
+            raise
+        finally:
+            folders.token.unlink(missing_ok=True)
+
+    def _samples(self, found: Found) -> list[Source]:
+        """Some of the archives, to find out who sees them."""
+        names = list(found.archives)[:: max(1, len(found.archives) // 100)]
+        return [Source(name, found.archives[name], 0) for name in names]
+
+    def _jobs(self, archives: Iterator[Archive]) -> Iterator[Callable[[], None]]:
+        """Large archives that only the driver sees are its own work; all others go in batches."""
+        for archive in archives:
+            if archive.source.nbytes <= FED_BYTES or not self._runner.is_fed(archive.source):
+                archives = itertools.chain([archive], archives)
+                break
+            yield partial(self._restore_here, archive)
+        cost = sum(self.outcome.found.archives.values())
+        cost += FIXED_COST * len(self.outcome.found.archives)
+        limit = min(TASK_BYTES, cost / (8 * self._runner.cores))
+        yield from self._runner.batches(_groups(archives, limit), self)
+
+    def _restore_here(self, archive: Archive) -> None:
+        try:
+            result = restore_file(self.settings, archive, threads=os.cpu_count() or 1)
+        except Exception as error:
+            self.fail(archive, **failure(error))
+        else:
+            self.take(archive, result)
+
+    # For the runner
+
+    def describe(self, count: int) -> str:
+        return f"restoring {count} pictures"
+
+    def key(self, archive: Archive) -> str:
+        return archive.source.name
+
+    def source(self, archive: Archive) -> Source:
+        return archive.source
+
+    def nbytes(self, archive: Archive) -> int:
+        return LARGER * archive.source.nbytes
+
+    def load(self, archive: Archive) -> bytes:
+        return Path(self.settings.folders.path(archive.source)).read_bytes()
+
+    def take(self, archive: Archive, result: dict) -> None:
+        if "data" in result:
+            try:
+                result = self._write(archive, **result)
+            except (LaffError, OSError) as error:
+                self.fail(archive, **failure(error))
+                return
+        row = result["record"] | {"archive": archive.source.name}
+        # What was made by a task that was lost then, this job has made, too.
+        self._add("done" if result["new"] or not archive.there else "skipped", row)
+
+    def _write(self, archive: Archive, *, data: bytes, suffix: str, facts: dict, **_) -> dict:
+        """Write and remember a picture that a worker sent."""
+        picture = (self.settings.output / archive.picture).with_suffix(suffix)
+        new = archive.overwrite or not picture.exists()
+        if not new and picture.read_bytes() != data:
+            raise LaffError(f"{picture}: another file is there; overwrite it or choose a new name")
+        if new:
+            write_whole(picture, data)
+        path = self.settings.folders.path(archive.source)
+        made = Made(picture, new, facts)
+        record = remember(self.settings.output, path, os.stat(path), made, self.options.wanted)
+        return {"record": record, "new": new}
+
+    def fail(self, archive: Archive, error: str, *, fatal: bool = False) -> None:
+        self._add(
+            "failed",
+            {
+                "archive": archive.source.name,
+                "archive_bytes": archive.source.nbytes,
+                "picture": archive.picture,
+                "error": error,
+            },
+        )
+        if fatal:
+            whole = self.outcome.counts["done"] + self.outcome.counts["skipped"]
+            self._runner.stop(
+                JobError(
+                    f"{printable(str(self.options.output))}: {error.rpartition(': ')[2]}: "
+                    f"{whole} pictures are whole; make room, then run the same command again"
+                )
+            )
+
+    # Bookkeeping
+
+    def _add(self, status: str, row: dict) -> None:
+        outcome = self.outcome
+        nbytes = outcome.found.archives.get(row["archive"], 0)
+        self._progress.add(pixels=nbytes, failed=status == "failed")
+        with self._lock:
+            outcome.counts[status] += 1
+            if status == "failed":
+                if len(outcome.failures) < LISTED:
+                    outcome.failures.append((row["archive"], row["error"]))
+            else:
+                outcome.noted += bool(row["notes"])
+            if status == "done":
+                outcome.pixels += row["width"] * row["height"]
+                outcome.archive_bytes += row["archive_bytes"]
+                outcome.picture_bytes += row["picture_bytes"]
+            values = {name: row.get(name) for name in COLUMNS}
+            values |= {"status": status, "notes": "; ".join(row.get("notes", ()))}
+            if self._table is not None:
+                self._table.add(values)
+            if status == "failed":
+                if self._failures is None:
+                    path = self.options.output / report.FAILURES
+                    self._failures = report.Csv(path, self._stack, FAILED_COLUMNS)
+                self._failures.add(values)
+
+    def _end_tables(self) -> None:
+        """Say which tables were written; one of failures that are over goes."""
+        for table in (self._table, self._failures):
+            if table is not None:
+                self.outcome.reports.append(table.path)
+        if self._failures is None:
+            (self.options.output / report.FAILURES).unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError) -> str:
+        output = printable(str(self.options.output))
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return f"{output}: is a file: name a folder with --output"
+        return (
+            f"{output}: cannot be written ({error.strerror}): "
+            "allow this user to write there, make room, or choose another --output"
+        )
+
+
+def summary(options: Options, outcome: Outcome) -> str:
+    """The end of a run on one screen."""
+    done, skipped, failed = (outcome.counts[s] for s in ("done", "skipped", "failed"))
+    found = outcome.found
+    lines = [f"{done} restored, {skipped} unchanged, {failed} failed"]
+    if done:
+        lines += [
+            f"{outcome.pixels / 1e6:.1f} Mpixel in {seconds_text(outcome.seconds)} "
+            f"on {outcome.cores} cores",
+            f"{bytes_text(outcome.archive_bytes)} of archives became "
+            f"{bytes_text(outcome.picture_bytes)} of pictures",
+        ]
+    left_out = found.left_out()
+    if left_out:
+        lines.append(f"left out: {', '.join(left_out)}")
+    lines.append(f"pictures: {printable(str(options.output))}")
+    lines += [f"report:   {printable(str(path))}" for path in outcome.reports]
+    lines += [f"failed: {printable(name)}: {printable(why)}" for name, why in outcome.failures]
+    if failed > LISTED:
+        lines.append(f"... and {failed - LISTED} more failed, see {report.FAILURES}")
+    if outcome.noted:
+        lines.append(f"{outcome.noted} with notes, see report.csv")
+    return "\n".join(lines)
