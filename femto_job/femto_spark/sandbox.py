@@ -253,7 +253,7 @@ class _Talk:
                 continue
             self._asleep = self._stopped = 0
             if self._process.stdout.fileno() in events:
-                got = os.read(self._process.stdout.fileno(), nbytes)
+                got = os.read(self._process.stdout.fileno(), min(nbytes, 1 << 16))
                 if not got:
                     raise self._epitaph()
                 self._began = True

@@ -40,6 +40,8 @@ MAX_WHOLE_PIXELS = 1 << 28
 MAX_SIDE = 1 << 20
 MAX_PAGES = 1 << 16
 
+_ROWS_AT_ONCE = 256
+
 # Texts and profiles of a PNG, unpacked.
 MAX_TEXT_NBYTES = 1 << 28
 
@@ -225,11 +227,29 @@ class Source:
         if self.data is not None:
             left[:] = memoryview(self.data)[at : at + len(left)]
             return
-        while len(left):
-            count = os.preadv(file.fileno(), [left], at)
+        while left:
+            count = os.preadv(file.fileno(), (left,), at)
             if count == 0:
                 raise LaffError(f"{self.name}: became shorter while it was read; copy it again")
             left, at = left[count:], at + count
+
+    def read_rows(self, file, at: int, step: int, rows) -> None:
+        """Fill the rows of a contiguous array with bytes that lie `step` bytes apart."""
+        whole = memoryview(rows).cast("B")
+        nbytes = len(whole) // len(rows)
+        parts = [whole[i : i + nbytes] for i in range(0, len(whole), nbytes)]
+        # One call for many rows, where what lies between them is little.
+        between = [bytearray(step - nbytes)] if step - nbytes <= 3 * nbytes else None
+        together = _ROWS_AT_ONCE if between and self.data is None else 1
+        for first in range(0, len(parts), together):
+            some = parts[first : first + together]
+            where = at + first * step
+            if len(some) > 1:
+                into = [part for row in some for part in (row, *between)][:-1]
+                if os.preadv(file.fileno(), into, where) == (len(some) - 1) * step + nbytes:
+                    continue
+            for number, part in enumerate(some):
+                self.read_into(file, where + number * step, part)
 
     def kind(self) -> str:
         """The format, told by the first bytes; RAW without a mark of its own by the name."""

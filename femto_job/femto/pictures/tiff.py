@@ -594,10 +594,10 @@ class _TiffPlan(Plan):
         pixel = in_pixel * dtype.itemsize
         for plane, part in zip(planes, out, strict=True):
             at = int(self._offsets[0]) + (((plane * height) + y0) * width + x0) * pixel
-            # Whole rows follow each other.
-            for rows in (part,) if x1 - x0 == width else part:
-                self._source.read_into(self.file, at, rows)
-                at += width * pixel
+            if x1 - x0 == width:
+                self._source.read_into(self.file, at, part)
+            else:
+                self._source.read_rows(self.file, at, width * pixel, part)
         out = out[..., 0].transpose(1, 2, 0) if apart else out[0]
         if bands is not None and not apart:
             out = out[..., list(bands)]
