@@ -524,7 +524,7 @@ def huge_tiff(path, shape, *, bits=8, tile=None, planar=False, compression=1) ->
     planes, in_pixel = (samples, 1) if planar else (1, samples)
     tall, wide = tile or (height, width)
     count = planes * -(-height // tall) * -(-width // wide)
-    nbytes = tall * wide * in_pixel * bits // 8
+    nbytes = tall * ((wide * in_pixel * bits + 7) // 8)
     size = 4096 + count * 16 + count * nbytes
     big = size >= 1 << 32
     start, kind = size - count * nbytes, 16 if big else 4
@@ -554,6 +554,8 @@ def huge_tiff(path, shape, *, bits=8, tile=None, planar=False, compression=1) ->
         ((25_000, 40_000, 3), {"planar": True}),
         ((35_000, 30_000, 1), {"bits": 16, "tile": (512, 512)}),
         ((83_334, 80_000, 3), {}),
+        ((40_000, 50_001, 1), {"bits": 12}),
+        ((100_000, 90_003, 1), {"bits": 1}),
         ((83_334, 80_000, 3), {"tile": (1024, 1024)}),
     ],
 )
@@ -579,6 +581,22 @@ def test_windows_of_an_uncompressed_tiff_are_read_where_they_lie(tmp_path):
                             reader[y : y + 9, x : x + 11], RGB16[y : y + 9, x : x + 11]
                         )
                         np.testing.assert_array_equal(reader[y : y + 9, :], RGB16[y : y + 9])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 9, 12, 15])
+def test_windows_of_packed_samples_are_read_where_they_lie(tmp_path, bits):
+    height, width = 23, 45
+    values = np.random.default_rng(bits).integers(0, 1 << bits, (height, width))
+    places = np.arange(bits)[::-1]
+    rows = np.packbits((values[..., None] >> places & 1).reshape(height, -1).astype(np.uint8), -1)
+    path = tmp_path / "a.tif"
+    path.write_bytes(raw_tiff(width, height, bits, rows.tobytes()))
+    right = values if bits > 8 else np.rint(values * 255 / ((1 << bits) - 1))
+    for source in (path, path.read_bytes()):
+        with open_page(source) as reader:
+            for y, x, tall, wide in ((0, 0, 23, 45), (3, 7, 9, 11), (22, 44, 1, 1), (5, 8, 2, 37)):
+                window = reader[y : y + tall, x : x + wide]
+                np.testing.assert_array_equal(window, right[y : y + tall, x : x + wide])
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "lzw"}])

@@ -576,7 +576,7 @@ class _TiffPlan(Plan):
         mapped into memory: a file that shrinks meanwhile would end the process."""
         return not (
             page.is_tiled
-            or self._bits not in (8, 16, 32, 64)
+            or (self._bits > 16 and self._bits not in (32, 64))
             or int(page.fillorder) != 1
             or int(page.predictor) != 1
             or page.is_subsampled
@@ -590,14 +590,30 @@ class _TiffPlan(Plan):
         apart = self._planes > 1
         in_pixel = 1 if apart else self._samples
         planes = (range(self._samples) if bands is None else bands) if apart else (0,)
-        out = np.empty((len(planes), y1 - y0, x1 - x0, in_pixel), dtype)
-        pixel = in_pixel * dtype.itemsize
-        for plane, part in zip(planes, out, strict=True):
-            at = int(self._offsets[0]) + (((plane * height) + y0) * width + x0) * pixel
-            if x1 - x0 == width:
+        # Eight samples are whole bytes, however few bits they have.
+        packed = self._bits < 8 * dtype.itemsize
+        left, right = (x0 - x0 % 8, min(width, x1 + -x1 % 8)) if packed else (x0, x1)
+        row = (width * in_pixel * self._bits + 7) // 8
+        nbytes = ((right - left) * in_pixel * self._bits + 7) // 8
+        raw = np.empty((len(planes), y1 - y0, nbytes), np.uint8)
+        for plane, part in zip(planes, raw, strict=True):
+            at = int(self._offsets[0]) + (plane * height + y0) * row
+            if nbytes == row:
                 self._source.read_into(self.file, at, part)
             else:
-                self._source.read_rows(self.file, at, width * pixel, part)
+                at += left * in_pixel * self._bits // 8
+                self._source.read_rows(self.file, at, row, part)
+        run = (right - left) * in_pixel
+        if self._bits == 1:
+            raw = np.unpackbits(raw, axis=-1, count=run)
+        elif packed:
+            import imagecodecs
+
+            raw = imagecodecs.packints_decode(raw.ravel(), self._dtype, self._bits, runlen=run)
+        else:
+            raw = raw.view(dtype)
+        out = raw.reshape(len(planes), y1 - y0, right - left, in_pixel)
+        out = out[:, :, x0 - left : x1 - left]
         out = out[..., 0].transpose(1, 2, 0) if apart else out[0]
         if bands is not None and not apart:
             out = out[..., list(bands)]
