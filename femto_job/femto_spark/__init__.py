@@ -12,6 +12,7 @@ unpack    the packages on a worker, kept for the next job
 runner    work spread over Spark: batches, feeding, what kills its process
 job       compressing a folder: the driver
 progress  what is printed while it runs
+pulse     how far the processes are
 report    report.parquet, report.csv, failures.csv, and page: report.html
 summary   what is printed at the end
 """

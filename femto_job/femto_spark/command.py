@@ -69,8 +69,6 @@ def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name
     def get_context():
         from . import session
 
-        if not options.quiet:
-            print("starting Spark ...", flush=True)
         contexts.append(session.start(spark_name))
         return contexts[0]
 

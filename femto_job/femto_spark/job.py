@@ -17,7 +17,7 @@ from femto.bases import DEFAULT, load_basis
 from femto.samples import Counts, Levels, Span
 from femto.target import DEFAULT_QUALITY
 
-from . import measure, plan, report, session, tasks
+from . import measure, plan, pulse, report, session, tasks
 from .catalog import Catalog
 from .plan import Picture, Source, printable
 from .progress import Progress
@@ -93,7 +93,7 @@ class Job(Work):
     def __init__(self, options: Options, get_context: Callable):
         self.options = options
         self._get_context = get_context
-        self._progress: Progress | None = None
+        self._progress = Progress(quiet=options.quiet)
         self._shown = 0
         self.outcome = Outcome([])
 
@@ -103,13 +103,15 @@ class Job(Work):
         options = self.options
         try:
             options.output.mkdir(parents=True, exist_ok=True)
-            with Records(options.output) as records:
-                self.outcome.rows = Rows(records.folder)
-                with Catalog(records, str(options.input.resolve())) as catalog:
-                    self._run(records, catalog)
-            self._require_output()
-            self.outcome.seconds = time.monotonic() - began
-            self.outcome.reports = report.write(options, self.outcome)
+            with self._progress:
+                with Records(options.output) as records:
+                    self.outcome.rows = Rows(records.folder)
+                    with Catalog(records, str(options.input.resolve())) as catalog:
+                        self._run(records, catalog)
+                self._require_output()
+                self.outcome.seconds = time.monotonic() - began
+                self._progress.phase("writing the report")
+                self.outcome.reports = report.write(options, self.outcome)
         except OSError as error:
             raise JobError(self._unwritable(error)) from None
         except sqlite3.Error as error:
@@ -125,6 +127,7 @@ class Job(Work):
     def _run(self, records: Records, catalog: Catalog) -> None:
         options = self.options
         self._set_up(records)
+        self._progress.phase("looking for pictures")
         with records.transaction():
             found = plan.Found(sources=catalog)
             plan.require_pictures(
@@ -133,14 +136,17 @@ class Job(Work):
         self.outcome.left_out = found.left_out
         for name, reason in found.failed:
             self._fail_file(name, reason)
+        self._progress.phase("looking what is done")
         self._set_apart(records, catalog)
         if catalog.count_new():
             folders = self.settings.folders
+            pulse.clear(folders.token.parent)
             write_whole(folders.token, folders.run.encode())
             try:
                 self._on_spark(records, catalog)
             finally:
                 folders.token.unlink(missing_ok=True)
+                pulse.clear(folders.token.parent)
         records.note("overwriting")
 
     def _set_up(self, records: Records) -> None:
@@ -225,17 +231,19 @@ class Job(Work):
     def _on_spark(self, records: Records, catalog: Catalog) -> None:
         options, context = self.options, None
         try:
+            self._progress.phase("starting Spark")
             context = self._get_context()
             with Runner(
-                context, self.settings.folders, reader=options.reader, quiet=options.quiet
+                context, self.settings.folders, reader=options.reader, say=self._progress.say
             ) as runner:
                 self._runner = runner
-                self._progress = Progress(0, 0, quiet=True)
                 self.task = partial(tasks.compress_pictures, self.settings)
                 if self.settings.basis_file is not None:
                     context.addFile(str(Path(options.basis).resolve()))
+                self._progress.phase("waiting for the workers")
                 runner.find_view(catalog.some_new(2 * runner.cores))
                 self._probe(catalog)
+                self._progress.phase("naming archives")
                 catalog.name_archives()
                 self._plan(records, catalog)
                 self._execute(catalog)
@@ -257,7 +265,8 @@ class Job(Work):
             while batch := list(itertools.islice(sources, 4 * cores * size)):
                 yield partial(self._probe_batch, batch, size, catalog)
 
-        self._runner.run(jobs(), self._progress.refresh)
+        self._progress.phase("reading headers", total=count, unit="files")
+        self._runner.run(jobs())
 
     def _probe_batch(self, batch: list[tuple[int, Source]], size: int, catalog: Catalog) -> None:
         answers = []
@@ -291,6 +300,7 @@ class Job(Work):
                 self._fail_file(name, reason)
             else:
                 catalog.add_pages(numbers[name], pages)
+        self._progress.step(len(batch))
 
     def _plan(self, records: Records, catalog: Catalog) -> None:
         """The catalog learns which pages are to be compressed; the others get their rows."""
@@ -388,16 +398,16 @@ class Job(Work):
 
         self.outcome.coded_pixels = pixels
         self.outcome.cores = cores
-        self._progress = Progress(count, pixels, quiet=self.options.quiet)
+        folders = self.settings.folders
+        self._progress.begin(
+            count, pixels, look=partial(pulse.look, folders.token.parent, folders.run)
+        )
         groups = plan.group(pictures(above=False), cost, cores)
         jobs = itertools.chain(
             (partial(self._compress_cut, p) for p in pictures(above=True)),
             self._runner.batches(groups, self),
         )
-        try:
-            self._runner.run(jobs, self._progress.refresh)
-        finally:
-            self._progress.close()
+        self._runner.run(jobs)
 
     # Ordinary pictures, for the runner
 
@@ -429,7 +439,7 @@ class Job(Work):
                 self.fail(picture, failed["error"], fatal=failed["fatal"])
                 return
         self._add_row("done", result["record"])
-        self._progress.add(pixels=picture.pixels)
+        self._progress.add(pixels=picture.pixels, key=picture.archive)
 
     def fail(self, picture: Picture, reason: str, *, fatal: bool = False) -> None:
         row = {
@@ -443,7 +453,7 @@ class Job(Work):
             "source_bytes": picture.source.nbytes,
         }
         self._add_row("failed", row, reason)
-        self._progress.add(pixels=picture.pixels, failed=True)
+        self._progress.add(pixels=picture.pixels, failed=True, key=picture.archive)
         if fatal:
             count = self.outcome.count("done") + self.outcome.count("skipped")
             self._runner.stop(
@@ -461,13 +471,11 @@ class Job(Work):
         try:
             facts, data = self._rounds(picture)
         except _Failed as failed:
-            self._progress.watch(picture.archive, None)
             self.fail(picture, failed.reason, fatal=failed.fatal)
             return
         shape = (picture.height, picture.width) + ((3,) if picture.channels == 3 else ())
         facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
         record = tasks.make_record(self.settings, picture, shape, facts)
-        self._progress.watch(picture.archive, None)
         self.take(picture, {"record": record, "data": data})
 
     def _rounds(self, picture: Picture) -> tuple[dict, bytes]:
@@ -481,20 +489,16 @@ class Job(Work):
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
         )
-        coded = self._runner.context.accumulator(0)
-        rounds = 4 if "ratio" in target or "psnr" in target else 1
-        self._progress.watch(
-            picture.archive, lambda: min(coded.value / rounds, 0.98 * picture.pixels)
-        )
+        self._progress.watch(picture.archive, picture.pixels, self.settings.passes)
         history: list[tuple[float, int, float]] = []
         kept = None
         step = search.first()
         while step is not None:
             results = self._on_tiles(
                 tasks.code_chunks,
-                coded,
                 picture,
                 f"tiles of {picture.title}",
+                self._progress.count,
                 step=step,
                 span=span,
                 look=not history,
@@ -542,9 +546,7 @@ class Job(Work):
             levels = None
         counts = None
         if codec.needs_counts(picture.dtype, bits, levels):
-            results = self._on_tiles(
-                tasks.count_chunks, None, picture, f"levels of {picture.title}"
-            )
+            results = self._on_tiles(tasks.count_chunks, picture, f"levels of {picture.title}")
             if any(r.get("unseen") for r in results):
                 self._runner.feed([picture.source])
                 return self._span(picture)
@@ -555,9 +557,9 @@ class Job(Work):
         except LaffError as error:
             raise _Failed(str(error)) from None
 
-    def _on_tiles(self, function, coded, picture, description, **what) -> list[dict]:
+    def _on_tiles(self, function, picture, description, count=None, **what) -> list[dict]:
         """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
-        portions if need be."""
+        portions if need be, of which `count` is told."""
         fed = self._runner.is_fed(picture.source)
         # The driver's own process keeps what it decodes from one chunk to the next.
         segment = None if fed else picture.segment
@@ -565,7 +567,7 @@ class Job(Work):
         chunks = [tasks.Chunk(picture, group, **what) for group in groups]
         run = partial(
             self._runner.spread_safely,
-            partial(function, self.settings, coded),
+            partial(function, self.settings),
             description=description,
             lost=lambda chunk, reason: {"key": picture.archive, "error": reason},
         )
@@ -574,13 +576,16 @@ class Job(Work):
             results = run(parts=chunks)
         else:
             sample_bytes = picture.channels * picture.dtype.itemsize
-            portion, total = [], 0
+            portion, pixels = [], 0
             for chunk in chunks:
                 portion.append(chunk)
-                total += sum(t.height * t.width for t in chunk.tiles) * sample_bytes
-                if total >= self._runner.portion_nbytes() or chunk is chunks[-1]:
+                pixels += sum(t.height * t.width for t in chunk.tiles)
+                enough = pixels * sample_bytes >= self._runner.portion_nbytes()
+                if enough or chunk is chunks[-1]:
                     results += run(parts=[self._with_pixels(c) for c in portion])
-                    portion, total = [], 0
+                    if count is not None:
+                        count(picture.archive, pixels)
+                    portion, pixels = [], 0
         for result in results:
             if "error" in result:
                 raise _Failed(result["error"], result.get("fatal", False))

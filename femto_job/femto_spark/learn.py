@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from femto.samples import Counts, Levels
 from . import plan, session
 from .plan import Source, printable
 from .progress import Progress, bytes_text, seconds_text
+from .pulse import Seen
 from .records import JobError
 from .sandbox import Sandbox, UnreadablePicture
 
@@ -276,7 +276,9 @@ class Learning:
         except LaffError as error:
             raise JobError(str(error)) from None
         self._folder = self._work_folder(prior, wanted)
-        self._context = self._get_context()
+        with Progress(quiet=options.quiet) as progress:
+            progress.phase("starting Spark")
+            self._context = self._get_context()
         found = self._sampled(wanted)
         name = options.name or options.output.name.removesuffix(".basis")
         learned = [prior]
@@ -467,22 +469,9 @@ class Learning:
     def _watched(self, title: str, pixels: int, action: Callable):
         """Run a Spark action that counts the pixels it has done, showing progress."""
         done = self._context.accumulator(0)
-        progress = Progress(0, pixels, title=title, quiet=self.options.quiet)
-        progress.watch(title, lambda: min(done.value, pixels))
-        over = threading.Event()
-
-        def show():
-            while not over.wait(0.5):
-                progress.refresh()
-
-        watcher = threading.Thread(target=show, daemon=True)
-        watcher.start()
-        try:
+        with Progress(quiet=self.options.quiet) as progress:
+            progress.begin(0, pixels, title=title, look=lambda: Seen(done.value))
             return self._run(partial(action, done), title)
-        finally:
-            over.set()
-            watcher.join()
-            progress.close()
 
     def _run(self, action: Callable, title: str = "reading pictures"):
         try:

@@ -1,9 +1,12 @@
-"""What the job prints while it runs."""
+"""What a job says while it runs, on stderr."""
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+
+from .pulse import Seen, short
 
 
 def seconds_text(seconds: float) -> str:
@@ -25,75 +28,168 @@ def bytes_text(nbytes: float) -> str:
     return f"{nbytes:.1f} TB"
 
 
-class Progress:
-    """A progress bar on a terminal, now and then a line elsewhere.
+CLEAR = "\r\x1b[K"
+"""Takes a terminal back to the beginning of an empty line."""
+LOOK_SECONDS = 1
 
-    Parameters: how many `pictures` and `pixels` there are to do; a `title` to print instead of
-    pictures; the `stream`; `quiet`, to print nothing.
+
+class Progress:
+    """One line that moves on a terminal, and in logs a line with the time every half minute.
+
+    It names what is being done: a phase (`phase`, `step`), or pictures with their pixels (`begin`,
+    `add`), of which those count that are under way too. Used in a with statement, in which a thread
+    of its own prints. Parameters: the `stream`, stderr if None; `quiet`, to print nothing.
     """
 
-    LINE_SECONDS = 15
+    LINE_SECONDS = 30
+    TICK_SECONDS = 0.2
 
-    def __init__(
-        self, pictures: int, pixels: int, *, title: str = "", stream=None, quiet: bool = False
-    ):
-        self._title = title
-        self._stream = stream or sys.stdout
-        self._quiet = quiet
+    def __init__(self, *, stream=None, quiet: bool = False):
+        self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
-        self._pictures, self._pixels = pictures, max(1, pixels)
-        self._done = self._failed = self._done_pixels = 0
-        self._partial: dict[str, Callable[[], float]] = {}
+        if stream is None and self._terminal:
+            # Standard error may be filtered line by line for a while, see session.py.
+            self._stream = os.fdopen(os.dup(2), "w", errors="backslashreplace")
+        self._quiet = quiet
         self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._printed_at = self._began
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._print_on, daemon=True)
+        self._printed_at = time.monotonic()
+        self._printed = ""
+        self.phase("starting")
 
-    def add(self, *, pixels: int, failed: bool = False) -> None:
-        """One picture is done, or has failed."""
+    def __enter__(self) -> "Progress":
+        if not self._quiet:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._over.set()
+        if not self._quiet:
+            self._thread.join()
+            if self._terminal:
+                self._write(CLEAR)
+
+    def phase(self, title: str, *, total: int = 0, unit: str = "") -> None:
+        """Name what is done from now on: `total` steps, if that is known, of a `unit` (files)."""
+        with self._lock:
+            self._title, self._unit = title, unit
+            self._pictures = None
+            self._begin(total)
+
+    def step(self, count: int = 1) -> None:
+        """So many more steps of the phase are done."""
+        with self._lock:
+            self._finished += count
+
+    def begin(
+        self,
+        pictures: int,
+        pixels: int,
+        *,
+        title: str = "",
+        look: Callable[[], Seen] | None = None,
+    ) -> None:
+        """From now on pictures are worked on. `look` tells what is seen of the processes that do
+        it; a `title` is printed instead of the pictures' numbers."""
+        with self._lock:
+            self._title, self._unit = title, ""
+            self._pictures = pictures
+            self._begin(pixels, look)
+
+    def _begin(self, total: int, look: Callable[[], Seen] | None = None) -> None:
+        self._total, self._look = total, look
+        self._done = self._failed = 0
+        self._finished = self._reached = 0.0
+        self._large: dict[str, tuple[int, float]] = {}
+        self._large_finished = 0.0
+        self._counted: dict[str, float] = {}
+        self._seen, self._looked_at = Seen(), 0.0
+        self._began = time.monotonic()
+
+    def add(self, *, pixels: int, failed: bool = False, key: str | None = None) -> None:
+        """One picture is done, or has failed; `key` if it was watched."""
         with self._lock:
             self._done += 1
             self._failed += failed
-            self._done_pixels += pixels
+            if self._large.pop(key, None) is None:
+                self._finished += pixels
+            else:
+                self._large_finished += pixels
+                self._counted.pop(key, None)
 
-    def watch(self, key: str, pixels: Callable[[], float] | None) -> None:
-        """Count the pixels of a picture that is under way, as `pixels()` tells; None ends it."""
+    def watch(self, key: str, pixels: int, passes: float) -> None:
+        """A picture that many tasks share is begun; it takes about so many passes."""
         with self._lock:
-            self._partial.pop(key, None)
-            if pixels is not None:
-                self._partial[key] = pixels
+            self._large[key] = pixels, passes
+
+    def count(self, key: str, pixels: int) -> None:
+        """So many more pixels of a picture that is watched were coded in a pass, by a process that
+        is not seen."""
+        with self._lock:
+            self._counted[key] = self._counted.get(key, 0) + pixels
+
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        if not self._quiet:
+            self._write(f"{CLEAR if self._terminal else ''}{text}\n")
 
     def text(self) -> str:
-        """Pictures, megapixels, rate and time left."""
+        """The line as it is now."""
         with self._lock:
-            done = self._done_pixels + sum(f() for f in self._partial.values())
-            share = min(1.0, done / self._pixels)
             passed = max(time.monotonic() - self._began, 1e-3)
+            if not self._total:
+                return f"{self._title}, {seconds_text(passed)}"
+            # What was reached stays, also if a process ends before its work is accounted for.
+            done = self._reached = max(self._reached, min(self._all_done(), self._total))
             rate = done / passed
-            left = f"{seconds_text((self._pixels - done) / rate)} left" if rate > 0 else ""
-            failed = f", {self._failed} failed" if self._failed else ""
-            filled = round(20 * share)
-            bar = "#" * filled + "-" * (20 - filled)
-            title = self._title or f"{self._done}/{self._pictures} pictures{failed}"
-            return (
-                f"[{bar}] {title}, "
-                f"{done / 1e6:.1f}/{self._pixels / 1e6:.1f} Mpixel, {rate / 1e6:.2f} Mpixel/s"
-                f"{', ' if left else ''}{left}"
-            )
+            filled = round(20 * done / self._total)
+            parts = [f"[{'#' * filled}{'-' * (20 - filled)}] {self._what(done)}"]
+            if self._pictures is not None:
+                parts.append(f"{done / 1e6:.1f}/{self._total / 1e6:.1f} Mpixel")
+                parts.append(f"{rate / 1e6:.2f} Mpixel/s")
+            if self._seen.compiling:
+                parts.append("compiling (once on every machine)")
+            if rate > 0:
+                parts.append(f"{seconds_text((self._total - done) / rate)} left")
+            return ", ".join(parts)
+
+    def _what(self, done: float) -> str:
+        if self._pictures is None:
+            return f"{self._title}: {done:.0f}/{self._total} {self._unit}".rstrip()
+        failed = f", {self._failed} failed" if self._failed else ""
+        return self._title or f"{self._done}/{self._pictures} pictures{failed}"
+
+    def _all_done(self) -> float:
+        under_way = self._large_finished
+        for key, (pixels, passes) in self._large.items():
+            coded = self._counted.get(key, 0) + self._seen.parts.get(short(key), 0)
+            under_way += min(coded / passes, 0.98 * pixels)
+        # Pictures that are done were seen before, unless nothing is seen of their processes.
+        return under_way + max(self._finished, self._seen.pixels)
 
     def refresh(self) -> None:
-        """Print the state, if it is time to."""
+        """Print the line, if it is time to and it says something new."""
         now = time.monotonic()
-        if self._quiet or now - self._printed_at < (0.2 if self._terminal else self.LINE_SECONDS):
+        if not self._terminal and now - self._printed_at < self.LINE_SECONDS:
             return
-        self._printed_at = now
-        if self._terminal:
-            self._stream.write("\r\x1b[K" + self.text())
-        else:
-            self._stream.write(self.text() + "\n")
-        self._stream.flush()
+        look = self._look
+        if look is not None and now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at, seen = now, look()  # files, perhaps of a slow disk: nobody waits
+            with self._lock:
+                if self._look is look:
+                    self._seen = seen
+        text = self.text()
+        if text == self._printed:
+            return
+        self._printed_at, self._printed = now, text
+        self._write(CLEAR + text if self._terminal else f"{time.strftime('%H:%M:%S')} {text}\n")
 
-    def close(self) -> None:
-        """Leave the terminal's line clean."""
-        if self._terminal and not self._quiet:
-            self._stream.write("\r\x1b[K")
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self._stream.write(text)
             self._stream.flush()
+
+    def _print_on(self) -> None:
+        while not self._over.wait(self.TICK_SECONDS):
+            self.refresh()

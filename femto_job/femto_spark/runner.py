@@ -118,13 +118,21 @@ class Runner:
     """Runs one job's functions on Spark.
 
     Parameters: the SparkContext; the job's folders; `reader`, who reads and writes the files:
-    "workers", "driver", or "auto" to find out; `quiet`, to say nothing. Used in a with statement.
+    "workers", "driver", or "auto" to find out; `say`, called with a line that people should see.
+    Used in a with statement.
     """
 
-    def __init__(self, context, folders: Folders, *, reader: str = "auto", quiet: bool = False):
+    def __init__(
+        self,
+        context,
+        folders: Folders,
+        *,
+        reader: str = "auto",
+        say: Callable[[str], None] = print,
+    ):
         self.context = context
         self.folders = folders
-        self._reader, self._quiet = reader, quiet
+        self._reader, self._say = reader, say
         self._fed: set[str] = set()
         self.all_fed = reader == "driver"
         self._fatal: JobError | None = None
@@ -157,9 +165,9 @@ class Runner:
         if self._stopping.is_set():
             raise Stopped
 
-    def run(self, jobs: Iterable[Callable[[], None]], refresh: Callable[[], None]) -> None:
-        """Call all `jobs`, some at a time, each taken when it is needed; `refresh` is called now
-        and then. The first exception ends all of them and is raised."""
+    def run(self, jobs: Iterable[Callable[[], None]]) -> None:
+        """Call all `jobs`, some at a time, each taken when it is needed. The first exception ends
+        all of them and is raised."""
         jobs = iter(jobs)
         pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix="batch")
         waiting: set[Future] = set()
@@ -175,7 +183,6 @@ class Runner:
                 self.check()
                 if not self.folders.token.exists():
                     raise JobError(gone(self.folders.output))
-                refresh()
         except BaseException:
             self._stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -229,8 +236,8 @@ class Runner:
             waiting = session.executors(self.context) == 0
         except Exception:  # Spark is ending
             return
-        if waiting and not self._quiet:
-            print("waiting: no worker has given this job cores yet", flush=True)
+        if waiting:
+            self._say("no worker has given this job cores yet")
 
     # Batches of things
 

@@ -17,7 +17,7 @@ from femto import LaffError, codec, target
 from femto.container import unpack_metadata
 from femto.samples import Counts, Levels, Span
 
-from . import measure
+from . import measure, pulse
 from .look import Look
 from .plan import Picture, Source
 from .records import append_record, write_whole
@@ -26,6 +26,7 @@ from .sandbox import Sandbox, UnreadablePicture
 
 _sandbox = Sandbox()
 """One per executor process; Spark keeps the process for the tasks that follow."""
+_pulse: pulse.Pulse | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Settings:
 
         return SparkFiles.get(self.basis_file)
 
+    @property
+    def passes(self) -> int:
+        """About how often a picture is coded until its target is met."""
+        return 4 if "ratio" in self.target or "psnr" in self.target else 1
+
     def watch(self, picture: Picture, crop: Callable[[], int]) -> measure.Watch | None:
         """What measures a picture, if something does; `crop` tells which of its tiles is shown."""
         shown = picture.shown and self.ssim is not None
@@ -105,6 +111,17 @@ class Chunk:
     span: Span | None = None
     look: bool = False
     payload: list[Pixels] | None = None
+
+
+def _own_pulse(settings: Settings) -> pulse.Pulse:
+    """What this process tells of itself in the present job."""
+    global _pulse
+    path = pulse.path_of(settings.folders.token.parent, settings.folders.run)
+    if _pulse is None or _pulse.path != path:
+        if _pulse is not None:
+            _pulse.close()
+        _pulse = pulse.Pulse(path)
+    return _pulse
 
 
 def reason_of(error: BaseException) -> str:
@@ -167,10 +184,12 @@ def compress_pictures(settings: Settings, groups: Iterator[list[Item]]) -> Itera
             if item.payload is None and not seen:
                 yield {"key": item.thing.archive, "unseen": True}
                 continue
-            try:
-                yield _compress(settings, item)
-            except Exception as error:
-                yield failure(item.thing, error)
+            own = _own_pulse(settings) if item.payload is None else None
+            with pulse.Share(own, item.thing.pixels, settings.passes) as share:
+                try:
+                    yield _compress(settings, item, share)
+                except Exception as error:
+                    yield failure(item.thing, error)
 
 
 def read_page(settings: Settings, picture: Picture, data: bytes | None = None, sandbox=None):
@@ -187,7 +206,7 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
     )
 
 
-def _compress(settings: Settings, item: Item) -> dict:
+def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
     began = time.monotonic()
     picture = item.thing
     if isinstance(item.payload, Pixels):
@@ -198,6 +217,11 @@ def _compress(settings: Settings, item: Item) -> dict:
     levels = info.get("levels")
     grid = codec.tile_grid(*pixels.shape[:2])
     watch = settings.watch(picture, lambda: measure.busiest_tile(pixels, grid))
+
+    def watching(tile, *what):
+        share.add(tile.height * tile.width)
+        return None if watch is None else watch(tile, *what)
+
     made = codec.encode_picture(
         pixels,
         target=settings.target,
@@ -206,7 +230,7 @@ def _compress(settings: Settings, item: Item) -> dict:
         levels=None if levels is None or settings.bits is not None else Levels(*levels),
         mapping=info.get("mapping"),
         icc=icc,
-        watch=watch,
+        watch=watching,
         **embedded(settings, picture, info),
     )
     data = made.data
@@ -364,7 +388,7 @@ def read_tiles(settings: Settings, picture: Picture, tiles: list, sandbox=None):
     return arrays, page.icc, page.info
 
 
-def count_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
+def count_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
     """A partition of chunks of a large picture: find out which levels its samples use.
 
     Yields dicts with `counts` (packed) and `info`, or `error`, or `unseen`.
@@ -381,9 +405,8 @@ def count_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[
             yield failure(chunk.picture, error)
 
 
-def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[dict]:
-    """A partition of chunks of a large picture: code their tiles. `done` is an accumulator of
-    pixels.
+def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
+    """A partition of chunks of a large picture: code their tiles.
 
     Yields dicts with `tiles` (pairs of tile number and EncodedTile), `icc`, `info` and `look`, or
     `error`, or `unseen`.
@@ -411,7 +434,8 @@ def code_chunks(settings: Settings, done, chunks: Iterator[Chunk]) -> Iterator[d
                 coded.append((tile.index, encoded))
                 if chunk.look:
                     look += Look.of(pixels)
-                done.add(pixels.shape[0] * pixels.shape[1])
+                if chunk.payload is None:
+                    _own_pulse(settings).add(tile.height * tile.width, picture.archive)
             yield {"tiles": coded, "icc": icc, "info": info, "look": look}
         except Exception as error:
             yield failure(picture, error)

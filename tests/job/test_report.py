@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import math
 import re
 import tracemalloc
@@ -14,7 +13,7 @@ from job_tools import rows as read_rows
 
 from femto_spark import page, plan, report
 from femto_spark.job import Options, Outcome
-from femto_spark.progress import Progress, bytes_text, seconds_text
+from femto_spark.progress import bytes_text, seconds_text
 from femto_spark.summary import summary
 
 
@@ -268,38 +267,6 @@ def test_summary_fits_on_a_screen(options):
     assert "lowest 30.0 dB (b.png)" in text
     assert "and 40 more failed" in text
     assert len(text.splitlines()) < 24
-
-
-def test_progress_elsewhere_than_on_a_terminal(monkeypatch):
-    stream = io.StringIO()
-    progress = Progress(4, 4_000_000, stream=stream)
-    progress.add(pixels=1_000_000)
-    progress.add(pixels=500_000, failed=True)
-    progress.watch("big", lambda: 500_000)
-    assert re.match(
-        r"\[#{10}-{10}\] 2/4 pictures, 1 failed, 2.0/4.0 Mpixel, \d+\.\d\d Mpixel/s, .* left",
-        progress.text(),
-    )
-    progress.refresh()
-    assert stream.getvalue() == ""  # too soon for a line
-    monkeypatch.setattr(Progress, "LINE_SECONDS", 0)
-    progress.refresh()
-    progress.close()
-    assert "2/4 pictures, 1 failed" in stream.getvalue()
-    assert stream.getvalue().endswith("\n") and "\r" not in stream.getvalue()
-
-
-def test_progress_on_a_terminal_stays_on_one_line():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Terminal()
-    progress = Progress(1, 10, stream=stream)
-    progress._printed_at -= 10
-    progress.refresh()
-    progress.close()
-    assert "\n" not in stream.getvalue() and stream.getvalue().startswith("\r")
 
 
 def test_units():

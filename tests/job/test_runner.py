@@ -79,7 +79,7 @@ def test_what_kills_its_process_is_found_by_halving(context, folders, spreads):
     groups = [names[i : i + 250] for i in range(0, 10_000, 250)]
     work = Numbers(echo(poison="6789"))
     with Runner(context, folders) as one:
-        one.run([lambda: one._do_batch(groups, work)], lambda: None)
+        one.run([lambda: one._do_batch(groups, work)])
     assert sorted(work.taken) == sorted(set(names) - {"6789"})
     assert list(work.failed) == ["6789"] and "lack of memory" in work.failed["6789"]
     assert len(spreads) <= 1 + 2 * 6 + 2 * 8
@@ -97,7 +97,7 @@ def test_what_workers_do_not_see_is_done_once(context, folders):
 
     work = Numbers(blind)
     with Runner(context, folders) as one:
-        one.run(one.batches([["a", "b"], ["c"]], work), lambda: None)
+        one.run(one.batches([["a", "b"], ["c"]], work))
     assert sorted(work.taken) == ["a", "b", "c"] and given.value == 3
 
 
@@ -126,7 +126,7 @@ def test_feeding_keeps_every_core_busy(context, folders, monkeypatch):
     work = Numbers(echo(), nbytes=20 << 20)
     names = [str(i) for i in range(64)]
     with Runner(context, folders, reader="driver") as one:
-        one.run(one.batches([[name] for name in names], work), lambda: None)
+        one.run(one.batches([[name] for name in names], work))
     assert sorted(work.taken) == sorted(names)
     assert max(most) >= 16
 
@@ -142,6 +142,6 @@ def test_things_are_taken_when_they_are_needed(context, folders):
             yield [str(i)]
 
     with Runner(context, folders) as one:
-        one.run(one.batches(groups(), work), lambda: None)
+        one.run(one.batches(groups(), work))
         assert len(work.taken) == 200
         assert max(ahead) <= one.cores * (runner.BATCHES_IN_FLIGHT + 1)
