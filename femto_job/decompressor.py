@@ -22,9 +22,9 @@ from pathlib import Path
 import femto
 from femto import LaffError
 from femto.container import MAX_STREAM, arriving
+from femto.errors import printable
 from femto.pictures import EXTENSIONS
 from femto.pictures import FORMATS as SUFFIX_FORMATS
-from femto.pictures.metadata import printable
 from femto.reconstruction import (
     FORMATS,
     Found,

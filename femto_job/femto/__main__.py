@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from .errors import LaffError, printable
+
 # One thread: sums in another order would round otherwise, and the same pictures should give the
 # same basis. Must be set before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -15,11 +17,13 @@ def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
     from . import bases, display, pictures, training
-    from .errors import LaffError
 
     folder = Path(options.folder)
     if not folder.is_dir():
         raise LaffError(f"{folder}: no such folder: give one with training pictures")
+    output = Path(options.output)
+    name = options.name or output.stem
+    bases.check_name(name)
     loaded = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix.lower() not in pictures.EXTENSIONS:
@@ -36,12 +40,9 @@ def _train(options: argparse.Namespace) -> int:
         loaded.append(image)
     if not loaded:
         raise LaffError(f"{folder}: no pictures to train on: give a folder that has some")
-    output = Path(options.output)
-    basis = training.train(
-        loaded, name=options.name or output.stem, count=options.classes - 1, seed=options.seed
-    )
+    basis = training.train(loaded, name=name, count=options.classes - 1, seed=options.seed)
     digest = bases.save_basis(basis, output)
-    print(f"{output}: {output.stat().st_size} bytes, sha256 {digest}")
+    print(f"{printable(str(output))}: {output.stat().st_size} bytes, sha256 {digest}")
     return 0
 
 
@@ -67,16 +68,19 @@ def _features(options: argparse.Namespace) -> int:
         grid=options.grid,
         colour=options.colour,
         basis=options.basis,
+        max_pixels=options.max_pixels or None,
         failed=failed,
     )
     left_out = f", {failures} could not be read" if failures else ""
-    print(f"{output}: {rows} archives{left_out}")
+    print(f"{printable(str(output))}: {rows} archives{left_out}")
     return 1 if failures else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 if some archives could not be
     read, or 2 for bad input."""
+    from .container import BELIEVED_PIXELS
+
     parser = argparse.ArgumentParser(prog="python3 -m femto", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="learn a basis from a folder of pictures")
@@ -99,14 +103,16 @@ def main(arguments: list[str] | None = None) -> int:
     features.add_argument("--colour", action="store_true", help="chroma too")
     features.add_argument("--basis", metavar="FILE", help="the archives' basis, if it is neither "
                           "femto's own nor beside them")  # fmt: skip
+    features.add_argument("--max-pixels", type=int, default=BELIEVED_PIXELS, metavar="N",
+                          help="refuse pictures of more pixels than that for every MiB of the "
+                          "archive (default %(default)s; 0: refuse none)")  # fmt: skip
     features.set_defaults(run=_features)
     options = parser.parse_args(arguments)
-    from .errors import LaffError
 
     try:
         return options.run(options)
     except (LaffError, OSError) as error:
-        print(f"femto: {error}", file=sys.stderr)
+        print(f"femto: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

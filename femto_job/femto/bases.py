@@ -17,6 +17,7 @@ import numpy as np
 
 from . import contexts, entropy, model, partition, restore, version1
 from .blocks import SIZES, ZIGZAG, ZONES
+from .container import is_plain
 from .contexts import Learned
 from .errors import LaffError
 from .jit import njit
@@ -252,8 +253,19 @@ def _hash(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def check_name(name: str) -> None:
+    """LaffError for what cannot be a basis's name: archives have it, and look for it as a file."""
+    if not is_plain(name):
+        raise LaffError(
+            f"the basis's name {name!r} is not a plain one: give up to 100 letters, digits and the "
+            "like, no / or \\ or :, no dot in front"
+        )
+
+
 def save_basis(basis: Basis, path: str | Path) -> str:
-    """Write a basis file and return the hash that identifies the basis."""
+    """Write a basis file and return the hash that identifies the basis. Raises LaffError for a name
+    that archives could not have."""
+    check_name(basis.name)
     arrays = {name: getattr(basis, name) for name in _ARRAYS if hasattr(basis, name)}
     arrays |= {f"restore_{name}": array for name, array in basis.restoration._asdict().items()}
     arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
@@ -307,8 +319,10 @@ def read_basis(path: str | Path) -> Basis:
         n: arrays[n].astype(np.int32)
         for n in ("means", "levels", "zone_weights", "weights", "sign_weights")
     }
+    if not is_plain(header.get("name")):
+        raise LaffError(f"{path}: the basis's name is not a plain one: train it again")
     return Basis(
-        name=str(header.get("name")),
+        name=header["name"],
         sha256=header["sha256"],
         components=arrays["components"],
         prices=arrays["prices"],

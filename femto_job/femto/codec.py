@@ -1,9 +1,11 @@
 """Encoding and decoding of whole pictures, tile by tile."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,19 @@ import numpy as np
 from . import blocks, container, kstrings, partition, version1
 from .bases import Basis, basis_of, load_basis
 from .blocks import Layout
-from .container import Archive, EncodedTile, ImageHeader
+from .container import BELIEVED_PIXELS, Archive, EncodedTile, ImageHeader, Tiles, check_pixels
 from .contexts import Field
 from .errors import LaffError
 from .samples import Counts, Levels, Span, dtype_of, levels_of, mapped, restore
 from .target import StepSearch
-from .tiles import Tile, tile_grid
+from .tiles import Region, Tile, tile_at, tile_grid, tile_rows
 
 __all__ = [
     "EncodedTile",
     "ImageHeader",
     "StepSearch",
     "Tile",
+    "Tiles",
     "assemble",
     "decode",
     "decode_bands",
@@ -145,11 +148,17 @@ def assemble(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
-    tiles: list[EncodedTile],
-) -> bytes:
+    tiles: Tiles | list[EncodedTile],
+    file=None,
+) -> bytes | int:
     """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`,
-    `basis`, `effort` and `tune`. Equal input gives equal bytes."""
+    `basis`, `effort` and `tune`. Equal input gives equal bytes.
+
+    With `file`, a binary one, it is written there, string by string, and its bytes are counted:
+    with that and `Tiles`, memory does not follow the archive.
+    """
     used = load_basis(basis)
+    coded, layers = (tiles if isinstance(tiles, Tiles) else Tiles(tiles)).strings()
     return container.write(
         header,
         basis_name=used.name,
@@ -157,8 +166,9 @@ def assemble(
         step=step,
         passes=passes_of(effort, step, header.levels, header.channels),
         tune=tune,
-        blocks=[tile.blocks for tile in tiles],
-        layers=[list(strings) for strings in zip(*(tile.layers for tile in tiles), strict=True)],
+        blocks=coded,
+        layers=layers,
+        file=file,
     )
 
 
@@ -365,23 +375,30 @@ def encode_picture(
         kept_round: tuple[int, bytes, list] | None = None
         step = search.first()
         while step is not None:
-            tiles = list(pool.map(lambda tile, step=step: coded(tile, step), grid))
+            tiles = Tiles(pool.map(lambda tile, step=step: coded(tile, step), grid))
             archive = assemble(header, step=step, **plan, tiles=tiles)
-            history.append((step, len(archive), sum(tile.sse for tile in tiles)))
+            history.append((step, len(archive), tiles.sse))
             best = search.best(history)
             if best == len(history) - 1:
-                kept_round = (best, archive, [tile.seen for tile in tiles])
+                kept_round = (best, archive, tiles.seen)
             step = search.next(history)
     best, archive, seen = kept_round
     outcome = search.outcome(history[best])
     return Encoded(archive, header, history[best][2], outcome, span.outliers, seen)
 
 
-def parse(archive, *, layers=None, basis=None) -> Archive:
+def parse(archive, *, layers=None, basis=None, wanted=None) -> Archive:
     """Read and check an archive (bytes or a path) without decoding it, all of it or only its
     first `layers` layers (a number, or a function of the JSON object). `basis` is the file of the
-    basis that it was made with, if that is neither femto's own nor beside it. Raises LaffError."""
-    parsed = archive if isinstance(archive, Archive) else container.read(archive, layers=layers)
+    basis that it was made with, if that is neither femto's own nor beside it. `wanted`, a function
+    of what the archive says, may choose tiles or refuse it (see `container.read`). Raises
+    LaffError."""
+    if isinstance(archive, Archive):
+        parsed = archive
+        if wanted is not None:
+            wanted(parsed)
+    else:
+        parsed = container.read(archive, layers=layers, wanted=wanted)
     return parsed if basis is None else dataclasses.replace(parsed, basis_file=str(basis))
 
 
@@ -418,7 +435,7 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
 
 def _layout(parsed: Archive, index: int) -> Layout:
     header = parsed.header
-    tile = tile_grid(header.height, header.width, parsed.tile)[index]
+    tile = tile_at(index, header.height, header.width, parsed.tile)
     return Layout(tile.height, tile.width, header.channels)
 
 
@@ -471,48 +488,100 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
     return blocks.to_pixels(planes, field.colour, header.dtype, header.levels, header.limits)
 
 
+def _region(header: ImageHeader, region) -> Region:
+    """The part of a picture that is asked for, all of it if None. Raises LaffError."""
+    if region is None:
+        return Region(0, 0, header.height, header.width)
+    try:
+        found = Region(*map(operator.index, region))
+    except TypeError:
+        raise LaffError(
+            f"region {region!r} is not possible: give y, x, height and width in whole pixels"
+        ) from None
+    if not (
+        0 <= found.y < found.y + found.height <= header.height
+        and 0 <= found.x < found.x + found.width <= header.width
+    ):
+        raise LaffError(
+            f"region {tuple(found)} is not within the picture: give y, x, height and width in "
+            f"pixels, of {header.height} rows and {header.width} columns"
+        )
+    return found
+
+
+def _parse(archive, region, basis, max_pixels, *, streamed: bool) -> tuple[Archive, Region]:
+    """A parsed archive that may be made into pixels, and the part of it that is to be. Only the
+    strings of tiles that this touches are kept."""
+
+    def wanted(parsed: Archive):
+        header, part = parsed.header, _region(parsed.header, region)
+        check_pixels(parsed, part.height * part.width, max_pixels, streamed=streamed)
+        rows = tile_rows(header.height, header.width, parsed.tile, part)
+        return None if region is None else {tile.index for row in rows for tile in row}
+
+    parsed = parse(archive, basis=basis, wanted=wanted)
+    return parsed, _region(parsed.header, region)
+
+
 def decode_bands(
     archive,
     *,
+    region: tuple[int, int, int, int] | None = None,
     fraction: float = 1.0,
     layers: int | None = None,
     basis=None,
     threads: int = 1,
     samples: bool = False,
+    max_pixels: int | None = BELIEVED_PIXELS,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
 
-    Yields (y, band): the band's first row and its pixels, (rows, width) or (rows, width, 3).
-    Parameters as for `decode`.
+    Yields (y, band): the band's first row, from the top of the region if there is one, and its
+    pixels, (rows, width) or (rows, width, 3). Parameters as for `decode`; but for every MiB of the
+    archive begun there may be `max_pixels`, so that large archives pass and small ones do not claim
+    what takes hours.
     """
-    parsed = parse(archive, basis=basis)
+    parsed, part = _parse(archive, region, basis, max_pixels, streamed=True)
     count = _prefix(parsed, fraction, layers)
     header = parsed.header
-    rows: dict[int, list[Tile]] = {}
-    for tile in tile_grid(header.height, header.width, parsed.tile):
-        rows.setdefault(tile.y, []).append(tile)
+    colours = (3,) if header.channels == 3 else ()
+
+    def place(tile: Tile, band: np.ndarray, top: int) -> None:
+        pixels = decode_tile(parsed, tile.index, layers=count)
+        left, right = max(tile.x, part.x), min(tile.x + tile.width, part.x + part.width)
+        band[:, left - part.x : right - part.x] = pixels[
+            top - tile.y : top - tile.y + len(band), left - tile.x : right - tile.x
+        ]
+
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for y, tiles in rows.items():
-            decoded = pool.map(lambda t: decode_tile(parsed, t.index, layers=count), tiles)
-            band = np.concatenate(list(decoded), axis=1)
-            yield y, band if samples else restore(band, header.mapping)
+        for row in tile_rows(header.height, header.width, parsed.tile, part):
+            top, end = row[0].y, row[0].y + row[0].height
+            top, end = max(top, part.y), min(end, part.y + part.height)
+            band = np.empty((end - top, part.width, *colours), header.dtype)
+            list(pool.map(place, row, repeat(band), repeat(top)))
+            yield top - part.y, band if samples else restore(band, header.mapping)
 
 
 def decode(
     archive,
     *,
+    region: tuple[int, int, int, int] | None = None,
     fraction: float = 1.0,
     layers: int | None = None,
     basis=None,
     threads: int = 1,
     samples: bool = False,
+    max_pixels: int | None = BELIEVED_PIXELS,
 ) -> np.ndarray:
-    """Reconstruct a picture.
+    """Reconstruct a picture, or a part of it.
 
     Parameters
     ----------
     archive : bytes or path
         An archive, gzip-ed or plain text.
+    region : (y, x, height, width)
+        Only so many rows from row y and columns from column x, in pixels: what the whole has there.
+        Nothing but the tiles that it touches is kept in memory and decoded.
     fraction : more than 0, at most 1
         Use only the layers that fit into this share of the strings' bytes (always the first).
     layers : int
@@ -524,31 +593,44 @@ def decode(
         How many tiles are decoded at a time.
     samples : bool
         Give the archive's own samples, uint8 or uint16, also of a picture that had others.
+    max_pixels : int or None
+        Refuse to make more pixels than that, of the region if there is one: an archive of a few
+        bytes may claim any number. By default 179 million, as Pillow opens; None: any number.
 
     Returns (h, w) or (h, w, 3), in the type that the picture had: uint8 or uint16, or what its
-    samples stand for (see `encode`). Raises LaffError if the archive cannot be used.
+    samples stand for (see `encode`). Raises LaffError if the archive cannot be used, or the region
+    is not within the picture.
     """
-    parsed = parse(archive, basis=basis)
+    parsed, part = _parse(archive, region, basis, max_pixels, streamed=False)
     header = parsed.header
-    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+    shape = (part.height, part.width) + ((3,) if header.channels == 3 else ())
     mapping = None if samples else header.mapping
     image = np.empty(shape, header.dtype if mapping is None else mapping["type"])
-    bands = decode_bands(parsed, fraction=fraction, layers=layers, threads=threads, samples=samples)
+    bands = decode_bands(
+        parsed, region=part, fraction=fraction, layers=layers, threads=threads, samples=samples,
+        max_pixels=None,
+    )  # fmt: skip
     for y, band in bands:
         image[y : y + len(band)] = band
     return image
 
 
-def decode_layers(stream, *, basis=None, threads: int = 1) -> Iterator[np.ndarray]:
+def decode_layers(
+    stream, *, basis=None, threads: int = 1, max_pixels: int | None = BELIEVED_PIXELS
+) -> Iterator[np.ndarray]:
     """Reconstruct a picture while its archive arrives.
 
     Yields it once for every layer, as soon as the layer is there: coarse at first, at last as
     `decode` returns it. `stream` is a binary one: a pipe, a socket's file, an open file. Raises
     LaffError if what arrives cannot be used, or ends before the archive does; what was yielded
-    until then is good. `basis` is as for `decode`.
+    until then is good. `basis` and `max_pixels` are as for `decode`.
     """
-    for parsed in container.arriving(stream):
-        yield decode(parsed, basis=basis, threads=threads)
+
+    def wanted(parsed: Archive) -> None:
+        check_pixels(parsed, parsed.header.height * parsed.header.width, max_pixels)
+
+    for parsed in container.arriving(stream, wanted=wanted):
+        yield decode(parsed, basis=basis, threads=threads, max_pixels=None)
 
 
 def info(archive) -> dict:
@@ -563,7 +645,7 @@ def info(archive) -> dict:
     """
     from .pictures.metadata import describe
 
-    parsed = parse(archive)
+    parsed = archive if isinstance(archive, Archive) else container.read(archive, keep=False)
     header = parsed.header
     return {
         "format": container.FORMAT,

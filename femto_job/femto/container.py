@@ -8,8 +8,15 @@ import binascii
 import io
 import json
 import math
+import os
+import re
+import stat
+import tempfile
+import threading
+import weakref
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +25,7 @@ import numpy as np
 
 from .errors import LaffError
 from .samples import Levels, check_mapping, dtype_of, levels_of
-from .tiles import TILE, tile_grid
+from .tiles import TILE, tile_count
 
 FORMAT = "laff"
 VERSION = 2
@@ -46,6 +53,16 @@ MAX_EXPANSION = 12
 far more than its size is not an archive but a trap."""
 MAX_METADATA = 1 << 24
 """Most bytes of metadata, unpacked."""
+MAX_PARTS = 1 << 20
+"""Most lists, dicts and their members in metadata, and in each part of an archive's header."""
+MAX_HEADER = 1 << 26
+"""Longest text of an archive without its strings, in bytes: ICC profile and metadata go into it."""
+SPOOL = 1 << 24
+"""So many bytes of strings are kept in memory; more go into a file in the folder of temporary ones,
+so that memory does not follow the archive."""
+BELIEVED_PIXELS = (1 << 31) // 12
+"""How many pixels an archive is believed to hold unless its reader says more: as many as Pillow
+opens, 179 million (see `check_pixels`)."""
 
 
 def finest_step(levels: Levels, limits: Levels) -> float:
@@ -99,6 +116,66 @@ class ImageHeader:
         return self.width * self.height * self.channels * self.dtype.itemsize
 
 
+def _temporary(owner):
+    """A file without a name, in memory while it is short, that ends with its owner."""
+    file = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115
+    weakref.finalize(owner, file.close)
+    return file
+
+
+class _Spool:
+    """Bytes that are put aside, in memory while they are few, then in a file without a name."""
+
+    def __init__(self):
+        self._file = _temporary(self)
+        self._lock = threading.Lock()
+        self._end = 0
+
+    def put(self, data: bytes) -> int:
+        """Keep `data`; where it begins. Raises LaffError if there is no room."""
+        with self._lock:
+            try:
+                self._file.seek(self._end)
+                self._file.write(data)
+            except OSError as error:
+                raise LaffError(
+                    f"{tempfile.gettempdir()}: no room for the strings of a large archive "
+                    f"({error.strerror}): free some, or name another folder in TMPDIR"
+                ) from None
+            start, self._end = self._end, self._end + len(data)
+        return start
+
+    def get(self, start: int, length: int) -> bytes:
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(length)
+
+
+class Strings(Sequence):
+    """The strings of one layer, a tile each, put aside in a spool; those of tiles that were not
+    wanted are not there."""
+
+    def __init__(self, spool: _Spool):
+        self._spool = spool
+        self._starts, self._lengths = array("q"), array("I")
+
+    def append(self, data: bytes | None) -> None:
+        """Add the next tile's string, None if it is not wanted."""
+        self._starts.append(-1 if data is None else self._spool.put(data))
+        self._lengths.append(0 if data is None else len(data))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self._starts[index]
+        if start < 0:
+            raise KeyError(f"the string of tile {index} was not read")
+        return self._spool.get(start, self._lengths[index])
+
+
 @dataclass(frozen=True)
 class EncodedTile:
     """One coded tile: its block string, one k-string per layer, and the error it leaves.
@@ -118,6 +195,58 @@ class EncodedTile:
         return len(self.blocks) + sum(map(len, self.layers))
 
 
+class Tiles(Sequence):
+    """The encoded tiles of a picture, by number; they may come in any order, from any thread. Their
+    strings are put aside, so that memory does not follow the archive."""
+
+    def __init__(self, tiles: Iterable[EncodedTile] = ()):
+        self._spool = _Spool()
+        self._tiles: dict[int, tuple[int, array, EncodedTile]] = {}
+        for index, tile in enumerate(tiles):
+            self[index] = tile
+
+    def __setitem__(self, index: int, tile: EncodedTile) -> None:
+        strings = (tile.blocks, *tile.layers)
+        start = self._spool.put(b"".join(strings))
+        lengths = array("I", map(len, strings))
+        self._tiles[index] = (start, lengths, replace(tile, blocks=b"", layers=()))
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def __getitem__(self, index: int) -> EncodedTile:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start, lengths, tile = self._tiles[index]
+        data, ends = self._spool.get(start, sum(lengths)), np.cumsum(lengths).tolist()
+        blocks, *layers = (data[e - n : e] for e, n in zip(ends, lengths, strict=True))
+        return replace(tile, blocks=blocks, layers=tuple(layers))
+
+    @property
+    def sse(self) -> float:
+        """The error that all of them leave."""
+        return sum(self._tiles[index][2].sse for index in range(len(self)))
+
+    @property
+    def seen(self) -> list:
+        """What was said of each."""
+        return [self._tiles[index][2].seen for index in range(len(self))]
+
+    def strings(self) -> tuple[Iterator[bytes], list[Iterator[bytes]]]:
+        """Their block strings, and the strings of every layer, in the order of the tiles. Raises
+        ValueError if they have not all as many layers."""
+        counts = {len(lengths) for _, lengths, _ in self._tiles.values()}
+        if len(counts) > 1:
+            raise ValueError("tiles have different numbers of layers")
+
+        def of(number: int) -> Iterator[bytes]:
+            for index in range(len(self)):
+                start, lengths, _ = self._tiles[index]
+                yield self._spool.get(start + sum(lengths[:number]), lengths[number])
+
+        return of(0), [of(number) for number in range(1, max(counts, default=1))]
+
+
 @dataclass(frozen=True)
 class Archive:
     """A parsed archive: header, and the strings of its layers (`layers[layer][tile]`)."""
@@ -130,8 +259,8 @@ class Archive:
     passes: int
     tune: str
     tile: int
-    blocks: list[bytes]
-    layers: list[list[bytes]]
+    blocks: Sequence[bytes]
+    layers: list[Sequence[bytes]]
     nbytes: int
     layer_nbytes: list[int] = field(default_factory=list)
     name: str = "archive"
@@ -214,9 +343,7 @@ def _seal(data: bytes, head_crc: int, layer: int, tile: int) -> str:
     return base64.b64encode(data + crc.to_bytes(4, "big")).decode()
 
 
-def _unseal(text, head_crc: int, layer: int, tile: int) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError("a string is missing")
+def _unseal(text: str | bytes, head_crc: int, layer: int, tile: int) -> bytes:
     data = base64.b64decode(text, validate=True)
     if len(data) < 4:
         raise ValueError("a string is too short")
@@ -224,6 +351,12 @@ def _unseal(text, head_crc: int, layer: int, tile: int) -> bytes:
     if crc != int.from_bytes(data[-4:], "big"):
         raise ValueError("a checksum does not match")
     return data[:-4]
+
+
+def _parts(text: bytes) -> int:
+    """At least how many lists, dicts and members JSON text has: each needs more memory than text.
+    Brackets and colons in strings count too."""
+    return sum(map(text.count, (b"[", b"{", b":")))
 
 
 def pack_metadata(metadata: dict) -> str:
@@ -240,6 +373,8 @@ def pack_metadata(metadata: dict) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise LaffError(f"the metadata cannot be written as JSON ({error})") from None
     data = b"\n".join([line, b"".join(blobs.values())]) if blobs else line
+    if _parts(line) > MAX_PARTS:
+        raise LaffError(f"metadata of more than {MAX_PARTS} parts: leave some out")
     if len(data) > MAX_METADATA:
         raise LaffError(
             f"{len(data)} bytes of metadata are more than an archive keeps ({MAX_METADATA}): "
@@ -261,6 +396,8 @@ def unpack_metadata(text: str) -> dict:
     if len(data) > MAX_METADATA or not inflate.eof or inflate.unused_data:
         raise ValueError("metadata are damaged or too long")
     line, _, data = data.partition(b"\n")
+    if _parts(line) > MAX_PARTS:
+        raise ValueError("metadata have too many parts")
     try:
         values, lengths = json.loads(line)
         blobs = dict.fromkeys(lengths, b"") | values
@@ -293,12 +430,23 @@ def _plain_mapping(header: ImageHeader) -> dict | None:
         raise LaffError(f"the mapping cannot be kept ({error}): give another") from None
 
 
-def _gzip(text: str) -> bytes:
-    """gzip with Huffman codes only: base64 has no repeats that a search could find, and leaving
-    the search out makes the text smaller, not just the work. No time stamp: equal pictures give
-    equal archives."""
+def _gzip(pieces: Iterable[str], file) -> int:
+    """Write text gzip-ed with Huffman codes only: base64 has no repeats that a search could find,
+    and leaving the search out makes the text smaller, not just the work. No time stamp: equal
+    pictures give equal archives. Returns the bytes."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31, 9, zlib.Z_HUFFMAN_ONLY)
-    return deflate.compress(text.encode()) + deflate.flush()
+    nbytes = 0
+    for piece in pieces:
+        nbytes += file.write(deflate.compress(piece.encode()))
+    return nbytes + file.write(deflate.flush())
+
+
+def _listed(strings: Iterable[bytes], head_crc: int, layer: int) -> Iterator[str]:
+    """The text of an array of sealed strings."""
+    yield "["
+    for tile, data in enumerate(strings):
+        yield f'{"," if tile else ""}"{_seal(data, head_crc, layer, tile)}"'
+    yield "]"
 
 
 def write(
@@ -307,58 +455,72 @@ def write(
     basis_name: str,
     basis_sha256: str,
     step: float,
-    blocks: list[bytes],
-    layers: list[list[bytes]],
+    blocks: Iterable[bytes],
+    layers: Iterable[Iterable[bytes]],
     passes: int = PASSES[0],
     tune: str = TUNES[0],
     tile: int = TILE,
     version: int = VERSION,
     packed: str | dict | None = None,
-) -> bytes:
+    file=None,
+) -> bytes | int:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
     `layers[layer][tile]`. `packed` are the metadata as another archive has them; default: those of
-    the header, packed."""
+    the header, packed.
+
+    With `file`, a binary one, the archive is written into it, string by string, and its bytes are
+    counted. Raises LaffError for what an archive cannot keep.
+    """
     if packed is None and header.metadata is not None:
         packed = pack_metadata(header.metadata)
     source, mapping = _plain_source(header.source), _plain_mapping(header)
     header = replace(header, source=source, mapping=mapping)
     head = _head(header, basis_name, basis_sha256, step, passes, tune, tile, version, packed)
     crc = _crc(head)
-    body = {
-        "crc": crc,
-        "blocks": [_seal(s, crc, -1, t) for t, s in enumerate(blocks)],
-        "strings": [
-            [_seal(s, crc, k, t) for t, s in enumerate(strings)] for k, strings in enumerate(layers)
-        ],
-    }
-    return _gzip(_dump(head | body))
+    begin = _dump(head | {"crc": crc})
+    if len(begin) > MAX_HEADER - (1 << 16):
+        raise LaffError(
+            f"{len(begin)} characters of ICC profile and metadata are more than an archive keeps "
+            f"({MAX_HEADER}): leave some out"
+        )
+
+    def pieces() -> Iterator[str]:
+        yield f'{begin[:-1]},"blocks":'
+        yield from _listed(blocks, crc, -1)
+        yield ',"strings":['
+        for layer, strings in enumerate(layers):
+            yield "," if layer else ""
+            yield from _listed(strings, crc, layer)
+        yield "]}"
+
+    if file is not None:
+        return _gzip(pieces(), file)
+    with io.BytesIO() as made:
+        _gzip(pieces(), made)
+        return made.getvalue()
 
 
-def _unzip(data: bytes, name: str) -> bytes:
-    if not data:
-        raise LaffError(f"{name}: the file is empty: copy or compress it again")
-    if data[:2] != b"\x1f\x8b":
-        if data.lstrip()[:1] != b"{":
-            raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
-        return data
-    limit = min(len(data) * MAX_EXPANSION + (1 << 16), MAX_TEXT)
-    try:
-        inflate = zlib.decompressobj(31)
-        text = inflate.decompress(data, limit)
-        if inflate.unconsumed_tail:
-            raise LaffError(f"{name}: unpacks to more than any archive of its size: not used")
-        if not inflate.eof:
-            raise LaffError(f"{name}: the archive is cut short: copy or download it again")
-        if inflate.unused_data:
-            raise LaffError(f"{name}: something follows the archive's end: copy it again")
-    except zlib.error as error:
-        raise LaffError(f"{name}: the archive is damaged: copy or download it again") from error
-    return text
+def _shown(value) -> str:
+    """What an archive says, for a message: it may be long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def is_plain(name) -> bool:
+    """Whether this may be the name of a basis: it becomes that of a file beside the archive, and is
+    shown, so it is no path, no hidden file and prints."""
+    return (
+        isinstance(name, str)
+        and 1 <= len(name) <= 100
+        and name.isprintable()
+        and not name.startswith(".")
+        and not set(name) & set("/\\:")
+    )
 
 
 def _integer(value, low: int, high: int, what: str) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{what} is {value!r}, not {low} to {high}")
+        raise ValueError(f"{what} is {_shown(value)}, not {low} to {high}")
     return value
 
 
@@ -374,18 +536,370 @@ def _levels(image: dict, key: str, most: Levels) -> Levels | None:
 
 
 _CHUNK = 1 << 16
+_PIECE = 1 << 20
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_MARK = re.compile(rb'["\[\]{}]')
+_PLAIN = re.compile(rb'[^\s",:\[\]{}]*')
+_HASH = re.compile("[0-9a-f]{0,64}")
+_STRINGS = ("blocks", "strings")
 _KEYS = {
-    "format",
-    "version",
-    "image",
-    "basis",
-    "step",
-    "tile",
-    "crc",
-    "blocks",
-    "strings",
-}
-_STRINGS = b'"strings":['
+    "format", "version", "image", "metadata", "basis", "step", "tile", "crc", "passes", "tune",
+    *_STRINGS,
+}  # fmt: skip
+"""Other keys are passed over."""
+_BROKEN = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
+"""What is raised where a header is not as it should be."""
+
+
+class _Cut(Exception):
+    """The text is no JSON object, or ends before it does."""
+
+
+class _Text:
+    """An archive's text, unpacked no further than it is asked for, and read as JSON.
+
+    `buffer` holds what is at hand, from `at` on it is not yet used. Raises LaffError for bytes that
+    cannot be unpacked, _Cut for what is not JSON.
+    """
+
+    def __init__(self, stream, name: str, size: int | None):
+        self._read = getattr(stream, "read1", stream.read)  # of a pipe, what is there
+        self._name, self.size = name, size
+        self._inflate, self._tail, self._begun = None, b"", False
+        self._unpacked = self._header = 0
+        self.nbytes = 0
+        self.buffer, self.at = bytearray(), 0
+
+    def _piece(self) -> bytes:
+        """The next piece of text; none at its end."""
+        data = self._tail or self._read(_CHUNK)
+        if not self._tail:
+            while not self._begun and len(data) == 1 and (more := self._read(_CHUNK)):
+                data += more
+            self.nbytes += len(data)
+            if self.size is None and self.nbytes > MAX_STREAM:
+                raise LaffError(f"{self._name}: is longer than {MAX_STREAM} bytes: name a file")
+            if not self._begun:
+                self._begun = True
+                if not data:
+                    raise LaffError(f"{self._name}: the file is empty: copy or compress it again")
+                if data[:2] == b"\x1f\x8b":
+                    self._inflate = zlib.decompressobj(31)
+        if self._inflate is not None:
+            data = self._unzip(data)
+        self._unpacked += len(data)
+        room = 1 << 16 if self.size is not None else MAX_HEADER
+        if self._unpacked > min((self.size or self.nbytes) * MAX_EXPANSION + room, MAX_TEXT):
+            raise LaffError(f"{self._name}: unpacks to more than any archive of its size: not used")
+        return data
+
+    def _unzip(self, data: bytes) -> bytes:
+        inflate, text = self._inflate, b""
+        while not text:
+            if inflate.eof and (data or inflate.unused_data):
+                raise LaffError(f"{self._name}: something follows the archive's end: copy it again")
+            if inflate.eof:
+                break
+            ends = not data
+            try:
+                text = inflate.decompress(data, _PIECE)
+            except zlib.error:
+                raise LaffError(
+                    f"{self._name}: the archive is damaged: copy or download it again"
+                ) from None
+            self._tail = inflate.unconsumed_tail
+            if ends and not text and not inflate.eof:
+                raise LaffError(
+                    f"{self._name}: the archive is cut short: copy or download it again"
+                )
+            if not text:
+                data = self._read(_CHUNK)
+                self.nbytes += len(data)
+        return text
+
+    def more(self) -> bool:
+        """Get another piece; whether there was one. What was used is forgotten."""
+        del self.buffer[: self.at]
+        self.at = 0
+        piece = self._piece()
+        self.buffer += piece
+        return bool(piece)
+
+    def _must(self) -> None:
+        if not self.more():
+            raise _Cut
+
+    def peek(self) -> str:
+        """The next character that is not white space, if it is ASCII; none at the text's end."""
+        while True:
+            if self.at < len(self.buffer):
+                if self.buffer[self.at] > 0x20:
+                    return chr(self.buffer[self.at])
+                self.at = _SPACE.match(self.buffer, self.at).end()
+                if self.at < len(self.buffer):
+                    return chr(self.buffer[self.at])
+            if not self.more():
+                return ""
+
+    def take(self, characters: str) -> str:
+        """Go past one of these characters, and which it is."""
+        found = self.peek()
+        if not found or found not in characters:
+            raise _Cut
+        self.at += 1
+        return found
+
+    def _closing(self, offset: int, most: int) -> int:
+        """Where the string ends whose inside begins at `offset`; both count from `at`."""
+        while True:
+            found = self.buffer.find(b'"', self.at + offset)
+            if found >= 0:
+                before = found
+                while before > self.at and self.buffer[before - 1] == 0x5C:
+                    before -= 1
+                offset = found - self.at
+                if (found - before) % 2 == 0:
+                    return offset
+                offset += 1
+            else:
+                offset = len(self.buffer) - self.at
+                if offset > most:
+                    raise ValueError("a string is longer than any of an archive")
+                self._must()
+
+    def string(self, most: int) -> bytes:
+        """A string of base64, which is hardly longer than `most`."""
+        self.take('"')
+        end = self._closing(0, most)
+        data = bytes(self.buffer[self.at : self.at + end])
+        self.at += end + 1
+        return data if b"\\" not in data else json.loads(b'"' + data + b'"').encode()
+
+    def value(self):
+        """Any value, as Python has it."""
+        self.peek()
+        depth = offset = 0
+        while True:
+            mark = _MARK.search(self.buffer, self.at + offset)
+            if depth == 0 and (mark is None or mark.start() > self.at):
+                plain = _PLAIN.match(self.buffer, self.at)
+                if plain.end() < len(self.buffer):
+                    offset = plain.end() - self.at
+                    break
+                mark = None
+            if mark is None:
+                offset = 0 if depth == 0 else len(self.buffer) - self.at
+                self._limit(len(self.buffer) - self.at)
+                self._must()
+                continue
+            offset = mark.end() - self.at
+            if mark[0] == b'"':
+                offset = self._closing(offset, MAX_HEADER) + 1
+            else:
+                depth += 1 if mark[0] in b"[{" else -1
+            self._limit(offset)
+            if depth <= 0:
+                break
+        self._limit(offset)
+        self._header += offset
+        data = bytes(self.buffer[self.at : self.at + offset])
+        self.at += offset
+        if _parts(data) > MAX_PARTS:
+            raise ValueError("its header has too many parts")
+        try:
+            return json.loads(data.decode())
+        except (ValueError, RecursionError):
+            raise _Cut from None
+
+    def _limit(self, nbytes: int) -> None:
+        if self._header + nbytes > MAX_HEADER:
+            raise ValueError(f"its header is longer than {MAX_HEADER} bytes")
+
+    def skip(self) -> None:
+        """Go past a value; it is not looked at closely."""
+        depth = 0
+        while True:
+            found = self.peek()
+            if found == '"':
+                self.string(MAX_HEADER)
+            elif found and found in "[]{},:":
+                depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found, 0)
+                self.at += 1
+            else:
+                end = _PLAIN.match(self.buffer, self.at).end()
+                if not found or end == self.at:
+                    raise _Cut
+                self.at = end
+            if depth <= 0:
+                return
+
+    def members(self) -> Iterator[str]:
+        """The keys of an object; whoever gets one takes the value."""
+        self.take("{")
+        if self.peek() == "}":
+            self.at += 1
+            return
+        while True:
+            if self.peek() != '"':
+                raise _Cut
+            key = self.value()
+            self.take(":")
+            yield key
+            if self.take(",}") == "}":
+                return
+
+    def items(self) -> Iterator[None]:
+        """The places of an array; whoever comes to one takes the value."""
+        self.take("[")
+        if self.peek() == "]":
+            self.at += 1
+            return
+        while True:
+            yield
+            if self.take(",]") == "]":
+                return
+
+
+class _Reading:
+    """An archive that is read, string by string.
+
+    `restart` gives its text from the beginning, again if it must: where the header does not come
+    before the strings, it is gathered first. `layers` is how many to read, a number or a function
+    of the header's JSON object, None for all. `wanted` is told the archive without its strings
+    before any is kept; it gives the numbers of the tiles that are (None: all), or raises LaffError.
+    Without `keep`, all are checked and none is kept. With `each`, there is an archive after every
+    layer.
+    """
+
+    def __init__(self, restart, name: str, *, layers=None, wanted=None, keep=True, each=False):
+        self._restart, self._name, self._keep, self._each = restart, name, keep, each
+        self._layers = layers if callable(layers) else lambda top: layers
+        self._wanted = wanted or (lambda archive: None)
+        self._top: dict = {}
+        self._archive: Archive | None = None
+        self._spool = _Spool()
+
+    def states(self) -> Iterator[Archive]:
+        """The archive, at last with all its layers. Raises LaffError."""
+        try:
+            yield from self._states()
+        except LaffError:
+            raise
+        except _Cut:
+            raise LaffError(
+                f"{self._name}: not a whole .laff archive (cut short or damaged): copy it again"
+            ) from None
+        except _BROKEN as error:
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise LaffError(
+                f"{self._name}: the archive is damaged ({reason}): copy or download it again"
+            ) from None
+        except OSError as error:
+            raise LaffError(f"{self._name}: cannot be read ({error.strerror}): check it") from None
+
+    def _states(self) -> Iterator[Archive]:
+        text = self._restart()
+        complete = yield from self._pass(text, first=True)
+        if not complete:
+            checked, text = _checked(self._top, self._name), self._restart()
+            self._accept(*checked, text)
+            yield from self._pass(text, first=False)
+
+    def _accept(self, archive: Archive, crc: int, text: _Text) -> None:
+        self._archive, self._crc = replace(archive, nbytes=text.size or text.nbytes), crc
+        header = archive.header
+        self._tiles = tile_count(header.height, header.width, self._archive.tile)
+        # As a coder of 16 bits a sample could not fill it.
+        edge = self._archive.tile
+        self._most = (1 << 16) + 16 * header.channels * (
+            min(edge, header.width) * min(edge, header.height)
+        )
+        self._chosen = self._wanted(self._archive)
+        self._last = self._layers(self._top)
+
+    def _pass(self, text: _Text, *, first: bool) -> Iterator[Archive]:
+        """Read the text; False if it must be read again because the header came too late."""
+        if text.peek() != "{":
+            raise LaffError(f"{self._name}: not a .laff archive: give a file that femto compressed")
+        blocks, layers, sizes, seen, skipped, late = None, None, [], set(), False, False
+        given = 0
+        for key in text.members():
+            if key not in _KEYS:
+                text.skip()
+                continue
+            if key in seen:
+                raise ValueError(f"{key!r} comes twice")
+            seen.add(key)
+            if key not in _STRINGS:
+                value = text.value()
+                if first:
+                    self._top[key] = value
+                    late |= self._archive is not None
+                continue
+            if first and self._archive is None and not skipped:
+                try:
+                    checked = _checked(self._top, self._name)
+                except _BROKEN:  # the rest may come; if not, it is told then
+                    skipped = True
+                else:
+                    self._accept(*checked, text)
+            if skipped:
+                text.skip()
+            elif key == "blocks":
+                blocks, _ = self._strings(text, -1)
+            else:
+                layers = []
+                for _ in text.items():
+                    strings, nbytes = self._strings(text, len(layers))
+                    layers.append(strings)
+                    sizes.append(nbytes)
+                    if blocks is None:
+                        continue
+                    if len(layers) == self._last:
+                        yield self._state(text, blocks, layers, sizes)
+                        return True
+                    if self._each:
+                        given = len(layers)
+                        yield self._state(text, blocks, layers, sizes)
+        if text.peek():
+            raise LaffError(f"{self._name}: something follows the archive's end: copy it again")
+        if skipped or self._archive is None:
+            return False
+        if late:
+            _checked(self._top, self._name)
+        for key, value in zip(_STRINGS, (blocks, layers), strict=True):
+            if value is None:
+                raise KeyError(key)
+        if given < len(layers) or not layers:
+            yield self._state(text, blocks, layers, sizes)
+        return True
+
+    def _state(self, text: _Text, blocks, layers: list, sizes: list) -> Archive:
+        return replace(
+            self._archive,
+            blocks=blocks,
+            layers=list(layers),
+            nbytes=text.nbytes,
+            layer_nbytes=list(sizes),
+        )
+
+    def _strings(self, text: _Text, layer: int) -> tuple[Strings, int]:
+        """An array of strings, one a tile, and how long they are as text."""
+        strings, nbytes = Strings(self._spool), 0
+        for _ in text.items():
+            tile = len(strings)
+            if tile == self._tiles:
+                break
+            sealed = text.string(self._most)
+            nbytes += len(sealed)
+            data = None
+            if self._chosen is None or tile in self._chosen:
+                data = _unseal(sealed, self._crc, layer, tile)
+            strings.append(data if self._keep else None)
+        else:
+            if len(strings) == self._tiles:
+                return strings, nbytes
+        raise ValueError(f"it does not hold the strings of its {self._tiles} tiles")
 
 
 def _open(archive, name: str):
@@ -393,166 +907,136 @@ def _open(archive, name: str):
     if not isinstance(archive, (str, Path)):
         return io.BytesIO(archive)
     try:
-        return open(archive, "rb")
-    except FileNotFoundError:
+        regular = stat.S_ISREG(os.stat(archive).st_mode)
+        if regular:
+            return open(archive, "rb")
+    except (FileNotFoundError, ValueError):  # ValueError: a null in the name
         raise LaffError(f"{name}: no such file: check the name") from None
     except OSError as error:
         raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
+    raise LaffError(f"{name}: cannot be read (it is no file): name a .laff.gz file")
 
 
-def _layer_ends(stream):
-    """Unpack an archive's text no further than it is asked for: yields (text, end) where its
-    layers begin and then behind every layer; text[:end] and "]}" are then a JSON object. Ends
-    without a sound where the text does, or is not as it should be.
-
-    Works on text whose last key is "strings", as femto writes it. Base64 holds no brackets, so
-    layers end where brackets close.
-    """
-    text, inflate, position = bytearray(), None, 0
-    read = getattr(stream, "read1", stream.read)  # of a pipe, what is there
-    while data := read(_CHUNK):
-        if not text and data[:2] == b"\x1f\x8b":
-            inflate = zlib.decompressobj(31)
-        if inflate is not None:
-            try:
-                data = inflate.decompress(data, MAX_EXPANSION * _CHUNK)
-            except zlib.error:
-                return
-        text += data
-        if not position:
-            found = text.find(_STRINGS)
-            if found < 0:
-                continue
-            position = found + len(_STRINGS)
-            yield text, position
-        while (found := text.find(b"]", position)) >= 0:
-            if text.find(b"[", position, found) < 0:
-                return
-            position = found + 1
-            yield text, position
-
-
-def _first_layers(stream, layers_of) -> dict | None:
-    """The JSON object of an archive whose layers after the first `layers_of(object)` are left
-    away, unpacked no further than they begin; None if that does not work out, for whatever
-    reason."""
-    try:
-        layers = None
-        for count, (text, end) in enumerate(_layer_ends(stream)):
-            if layers is None:
-                layers = layers_of(json.loads(text[:end] + b"]}"))
-            if count == layers:
-                top = json.loads(text[:end] + b"]}")
-                return top if top.keys() >= _KEYS and len(top["strings"]) == layers else None
-    except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
-        pass
-    return None
-
-
-def _whole(stream, name: str) -> tuple[dict, int]:
-    """The JSON object of an archive, and its bytes."""
-    data = stream.read()
-    text = _unzip(data, name)
-    try:
-        top = json.loads(text)
-    except (ValueError, RecursionError):
-        raise LaffError(
-            f"{name}: not a whole .laff archive (cut short or damaged): copy it again"
-        ) from None
-    return top, len(data)
-
-
-def read(archive: bytes | bytearray | memoryview | str | Path, *, layers=None) -> Archive:
+def read(
+    archive: bytes | bytearray | memoryview | str | Path,
+    *,
+    layers=None,
+    wanted=None,
+    keep: bool = True,
+) -> Archive:
     """Parse and check an archive: bytes, or the path of a file; gzip-ed or plain text.
 
     With `layers`, a number or a function that gives one for the JSON object, only the first
     so many are read, unpacked and checked where possible; damage behind them, or that they are
-    all that arrived of a file, is then no error. `nbytes` counts the whole file even so.
+    all that arrived of a file, is then no error. `nbytes` counts the whole file even so. `wanted`
+    and `keep` are as for `_Reading`.
 
-    Every limit is checked before anything is allocated for the picture. Raises LaffError if
-    the archive is missing, cut short, damaged, of an unknown version or not an archive.
+    Every limit is checked before anything is allocated for the picture, and what an archive claims
+    costs nothing before its strings are there. Memory does not follow the archive: its strings are
+    put aside in a temporary file if they are long. Raises LaffError if the archive is missing, cut
+    short, damaged, of an unknown version or not an archive.
     """
     name = str(archive) if isinstance(archive, (str, Path)) else "archive"
     with _open(archive, name) as stream:
-        try:
-            layers_of = layers if callable(layers) else lambda top: layers
-            top = None if layers is None else _first_layers(stream, layers_of)
-            if top is None:
-                stream.seek(0)
-                top, nbytes = _whole(stream, name)
-            else:
-                nbytes = stream.seek(0, io.SEEK_END)
-        except OSError as error:
-            raise LaffError(f"{name}: cannot be read ({error.strerror}): check it") from None
-    return _archive(top, nbytes, name)
+        size = stream.seek(0, io.SEEK_END)
+
+        def restart() -> _Text:
+            stream.seek(0)
+            return _Text(stream, name, size)
+
+        reading = _Reading(restart, name, layers=layers, wanted=wanted, keep=keep)
+        *_, last = reading.states()
+    return replace(last, nbytes=size)
 
 
-def arriving(stream, name: str = "archive") -> Iterator[Archive]:
+def arriving(stream, name: str = "archive", *, wanted=None) -> Iterator[Archive]:
     """Parse and check an archive while it arrives on a binary stream: yields what there is of it
     after every layer. Raises LaffError for what is no archive, and for one that is cut short or
-    damaged, when what is good of it has been yielded."""
-    last = None
-    kept = _Kept(stream, name)
-    for count, (text, end) in enumerate(_layer_ends(kept)):
-        if count:
-            try:
-                top = json.loads(text[:end] + b"]}")
-            except (ValueError, RecursionError):
-                break
-            last = _archive(top, len(kept.data), name)
-            yield last
-    while kept.read(_CHUNK):
-        pass
-    whole = _archive(_whole(io.BytesIO(kept.data), name)[0], len(kept.data), name)
-    if last is None or len(whole.layers) > len(last.layers):
-        yield whole
+    damaged, when what is good of it has been yielded. `wanted` is as for `_Reading`."""
+    kept = _Kept(stream)
+
+    def restart() -> _Text:
+        if not kept.nbytes:
+            return _Text(kept, name, None)
+        return _Text(kept.again(), name, kept.nbytes)
+
+    def accepted(archive: Archive):
+        kept.forget()
+        return None if wanted is None else wanted(archive)
+
+    yield from _Reading(restart, name, wanted=accepted, each=True).states()
 
 
 class _Kept:
-    """A stream that keeps what was read of it."""
+    """A stream that keeps what was read of it until that is known not to be read again."""
 
-    def __init__(self, stream, name: str):
+    def __init__(self, stream):
         self._read = getattr(stream, "read1", stream.read)
-        self._name = name
-        self.data = bytearray()
+        self._file = _temporary(self)
+        self._keeps = True
+        self.nbytes = 0
 
     def read(self, nbytes: int) -> bytes:
         """What is there, at most `nbytes`."""
         data = self._read(nbytes)
-        self.data += data
-        if len(self.data) > MAX_STREAM:
-            raise LaffError(f"{self._name}: is longer than {MAX_STREAM} bytes: name a file")
+        self.nbytes += len(data)
+        if self._keeps:
+            self._file.write(data)
         return data
 
+    def again(self):
+        """What was read so far, which is all."""
+        self._keeps = False
+        self._file.seek(0)
+        return self._file
 
-def _archive(top, nbytes: int, name: str) -> Archive:
-    """The archive of a JSON object; LaffError if it is none."""
-    if not isinstance(top, dict) or top.get("format") != FORMAT:
+    def forget(self) -> None:
+        if self._keeps:
+            self._keeps = False
+            self._file.seek(0)
+            self._file.truncate()
+
+
+def check_pixels(
+    archive: Archive, pixels: int, most: int | None, *, streamed: bool = False
+) -> None:
+    """LaffError if an archive would have more pixels made of it than `most`, None being any number.
+
+    Where the picture is never in memory as a whole (`streamed`), memory is no matter, but time and
+    what is written are: there `most` is for every MiB of the archive begun, which no small archive
+    outgrows, and which true archives come nowhere near.
+    """
+    if most is None:
+        return
+    if isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 1:
+        raise LaffError(f"max_pixels {most!r} is not possible: give a number from 1, or None")
+    most *= -(-archive.nbytes >> 20) if streamed else 1
+    if pixels > most:
+        raise LaffError(
+            f"{archive.name}: {pixels} pixels are more than the {most} that an archive "
+            + ("of its size " if streamed else "")
+            + "is believed to hold: give a larger max_pixels (--max-pixels) if you trust it"
+            + ("" if streamed else ", or a smaller region")
+        )
+
+
+def _checked(top: dict, name: str) -> tuple[Archive, int]:
+    """What an archive says beside its strings, all limits checked, and its checksum. Raises
+    LaffError, or what `_BROKEN` names."""
+    if top.get("format") != FORMAT:
         raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
     version = top.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise LaffError(
-            f"{name}: version {version!r} of the format is unknown here "
+            f"{name}: version {_shown(version)} of the format is unknown here "
             f"(this femto reads 1 to {VERSION}): install a newer femto"
         )
-    try:
-        return _checked(top, nbytes, name)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        if isinstance(error, LaffError):
-            raise
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise LaffError(
-            f"{name}: the archive is damaged ({reason}): copy or download it again"
-        ) from None
-
-
-def _checked(top: dict, nbytes: int, name: str) -> Archive:
     image, basis = top["image"], top["basis"]
     width = _integer(image["width"], 1, MAX_SIDE, "width")
     height = _integer(image["height"], 1, MAX_SIDE, "height")
     _integer(width * height, 1, MAX_PIXELS, "number of pixels")
     if image["mode"] not in ("L", "RGB"):
-        raise ValueError(f"mode is {image['mode']!r}, not L or RGB")
+        raise ValueError(f"mode is {_shown(image['mode'])}, not L or RGB")
     bits = _integer(image["bits"], 1, 16, "bits")
     levels, limits, mapping = levels_of(bits), None, None
     if top["version"] == 1:
@@ -570,7 +1054,7 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     step = top["step"]
     least = 1e-3 if top["version"] == 1 else 0.999 * finest_step(levels, limits or levels)
     if type(step) not in (int, float) or not math.isfinite(step) or not least <= step <= 1e6:
-        raise ValueError(f"step is {step!r}")
+        raise ValueError(f"step is {_shown(step)}")
     icc, source, metadata = image.get("icc"), image.get("source"), top.get("metadata")
     if not isinstance(source, (str, type(None))):
         raise ValueError("source is not a string")
@@ -595,13 +1079,17 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     if top["version"] == 1:
         passes, tune = 1, TUNES[0]
     if type(passes) is not int or passes not in PASSES:
-        raise ValueError(f"passes is {passes!r}")
+        raise ValueError(f"passes is {_shown(passes)}")
     if tune not in TUNES:
-        raise ValueError(f"tune is {tune!r}")
+        raise ValueError(f"tune is {_shown(tune)}")
+    if not is_plain(basis["name"]):
+        raise ValueError(f"the basis's name {_shown(basis['name'])} is not a plain one")
+    if not isinstance(basis["sha256"], str) or not _HASH.fullmatch(basis["sha256"]):
+        raise ValueError(f"the basis's hash is {_shown(basis['sha256'])}")
     head = _head(
         header,
-        str(basis["name"]),
-        str(basis["sha256"]),
+        basis["name"],
+        basis["sha256"],
         step,
         passes,
         tune,
@@ -612,10 +1100,7 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
     crc = _crc(head)
     if crc != top["crc"]:
         raise ValueError("the header's checksum does not match")
-    tiles = len(tile_grid(height, width, tile))
-    if len(top["blocks"]) != tiles or any(len(layer) != tiles for layer in top["strings"]):
-        raise ValueError(f"it does not hold the strings of its {tiles} tiles")
-    return Archive(
+    archive = Archive(
         header=header,
         version=top["version"],
         basis_name=head["basis"]["name"],
@@ -624,13 +1109,10 @@ def _checked(top: dict, nbytes: int, name: str) -> Archive:
         passes=passes,
         tune=tune,
         tile=tile,
-        blocks=[_unseal(s, crc, -1, t) for t, s in enumerate(top["blocks"])],
-        layers=[
-            [_unseal(s, crc, k, t) for t, s in enumerate(strings)]
-            for k, strings in enumerate(top["strings"])
-        ],
-        nbytes=nbytes,
-        layer_nbytes=[sum(map(len, strings)) for strings in top["strings"]],
+        blocks=[],
+        layers=[],
+        nbytes=0,
         name=name,
         packed=packed,
     )
+    return archive, crc

@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from . import samples
+from .errors import printable
 
 PREVIEW = 720
 """Longest edge of the shown picture, in pixels."""
@@ -70,7 +71,7 @@ def facts(archive) -> str:
         f"basis {about['basis']['name']}",
     ]
     if about["source"]:
-        parts.insert(0, about["source"])
+        parts.insert(0, printable(about["source"]))
     return " · ".join(parts)
 
 

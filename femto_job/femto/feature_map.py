@@ -27,7 +27,7 @@ import numpy as np
 
 from . import codec
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
-from .container import PASSES, VERSION
+from .container import BELIEVED_PIXELS, PASSES, VERSION, check_pixels
 from .errors import LaffError
 from .jit import inlined, njit
 from .model import CLASSES
@@ -338,6 +338,7 @@ def features(
     layers: int | None = None,
     basis=None,
     threads: int = 1,
+    max_pixels: int | None = BELIEVED_PIXELS,
 ) -> Features:
     """Features of a picture from the first layers of its archive; no pixels are decoded.
 
@@ -357,17 +358,26 @@ def features(
         The file of the archive's basis, as for `femto.decode`.
     threads : int
         How many tiles are read at a time.
+    max_pixels : int or None
+        Refuse pictures of more pixels than that for every MiB of the archive begun, as
+        `femto.decode_bands`; None: any number.
 
     Returns `Features`. Raises LaffError if the archive cannot be used.
     """
     check_components(components)
     wanted = layers or 0
+
+    def believed(found) -> None:
+        pixels = found.header.height * found.header.width
+        check_pixels(found, pixels, max_pixels, streamed=True)
+
     parsed = codec.parse(
         archive,
         layers=lambda top: max(
             wanted, layers_of(components, top["version"], top.get("passes", PASSES[0]))
         ),
         basis=basis,
+        wanted=believed,
     )
     layers = max(wanted, layers_of(components, parsed.version, parsed.passes))
     header = parsed.header

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from .container import BELIEVED_PIXELS
 from .errors import LaffError
 from .feature_map import features, vector_names
 
@@ -32,14 +33,22 @@ def find_archives(folder: Path, *, recursive: bool = True, hidden=(".",)) -> lis
 
 
 def write_features(
-    folder: Path, output: Path, *, components: int, grid: int, colour: bool, failed, basis=None
+    folder: Path,
+    output: Path,
+    *,
+    components: int,
+    grid: int,
+    colour: bool,
+    failed,
+    basis=None,
+    max_pixels: int | None = BELIEVED_PIXELS,
 ) -> int:
     """Write the features of every archive below `folder` to the Parquet file `output`.
 
     Columns: path (in the folder, with slashes), width, height (pixels), bits, bytes (of the
     archive) and features (`Features.vector`, a list of float32 of fixed length). The file's
     metadata "femto" is JSON: components, grid, colour, and the names of the features.
-    `basis` is as for `features`.
+    `basis` and `max_pixels` are as for `features`.
 
     `failed(error)` is told of every archive that cannot be read; the rest is written. The file
     appears when it is whole. Returns the number of rows. Raises LaffError if there is no folder,
@@ -78,7 +87,9 @@ def write_features(
                 rows = []
                 for path in paths[first : first + _ROWS]:
                     try:
-                        found = features(path, components=components, basis=basis)
+                        found = features(
+                            path, components=components, basis=basis, max_pixels=max_pixels
+                        )
                         size = path.stat().st_size
                     except LaffError as error:
                         failed(error)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .codec import decode_bands, info, parse
+from .container import BELIEVED_PIXELS
 from .errors import LaffError
 from .pictures import write_picture
 from .pictures.metadata import unheld
@@ -32,12 +33,14 @@ DARK = 1 << 14
 @dataclass(frozen=True)
 class Wanted:
     """What pictures are to be made of archives: "png", "tif", "jpg" or "webp" as `format` (None:
-    PNG, and TIFF for what PNG does not hold), of so much of the data (see femto.decode)."""
+    PNG, and TIFF for what PNG does not hold), of so much of the data, and of how many pixels at
+    most (see femto.decode_bands)."""
 
     format: str | None = None
     fraction: float = 1.0
     layers: int | None = None
     strip_metadata: bool = False
+    max_pixels: int | None = BELIEVED_PIXELS
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Wanted":
@@ -47,6 +50,7 @@ class Wanted:
             fraction=options.fraction,
             layers=options.layers,
             strip_metadata=options.strip_metadata,
+            max_pixels=options.max_pixels or None,
         )
 
     @property
@@ -57,7 +61,8 @@ class Wanted:
     @property
     def content(self) -> dict:
         """What decides, besides the name's suffix, what a picture's file holds."""
-        return {key: value for key, value in asdict(self).items() if key != "format"}
+        others = ("format", "max_pixels")
+        return {key: value for key, value in asdict(self).items() if key not in others}
 
 
 def add_options(parser: argparse.ArgumentParser):
@@ -92,7 +97,22 @@ def add_options(parser: argparse.ArgumentParser):
         action="store_true",
         help="write pixels and ICC profile alone: no EXIF, no texts, nothing else",
     )
+    add(
+        "--max-pixels",
+        type=_whole,
+        default=BELIEVED_PIXELS,
+        metavar="N",
+        help="refuse pictures of more pixels than that for every MiB of the archive, which may "
+        "claim any number (default: %(default)s; 0: refuse none)",
+    )
     return prefix
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
 
 
 def _fraction(text: str) -> float:
@@ -335,6 +355,7 @@ def make_picture(
         basis=basis,
         threads=threads,
         samples=samples,
+        max_pixels=wanted.max_pixels,
     )
     metadata = None if wanted.strip_metadata else about["metadata"]
     new = write_picture(

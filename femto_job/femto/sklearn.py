@@ -7,6 +7,7 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from .bases import check_basis
+from .container import BELIEVED_PIXELS
 from .errors import LaffError
 from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
 
@@ -28,6 +29,9 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         Chroma planes too; grey pictures have nothing there.
     basis : str or os.PathLike, default=None
         File of the archives' basis, if it is not one that femto ships and does not lie beside them.
+    max_pixels : int or None, default=178956970
+        Refuse pictures of more pixels than that for every MiB of their archive, see
+        `femto.features`; None refuses none.
     on_error : {"raise", "nan"}, default="raise"
         What becomes of an archive that cannot be read: LaffError, which names it, or a row of NaN.
     n_jobs : int, default=None
@@ -48,6 +52,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         grid=4,
         colour=False,
         basis=None,
+        max_pixels=BELIEVED_PIXELS,
         on_error="raise",
         n_jobs=None,
     ):
@@ -55,6 +60,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         self.grid = grid
         self.colour = colour
         self.basis = basis
+        self.max_pixels = max_pixels
         self.on_error = on_error
         self.n_jobs = n_jobs
 
@@ -92,7 +98,12 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         if not isinstance(item, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"{item!r} is no archive: give a path or bytes")
         try:
-            found = features(item, components=self.components, basis=self.basis)
+            found = features(
+                item,
+                components=self.components,
+                basis=self.basis,
+                max_pixels=self.max_pixels,
+            )
         except LaffError:
             if self.on_error == "raise":
                 raise

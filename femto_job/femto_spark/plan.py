@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from femto.errors import printable
 from femto.samples import dtype_of
 
 from .records import JobError
@@ -143,12 +144,6 @@ class Found:
     sources: list[Source] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
-
-
-def printable(name: str) -> str:
-    """A file name for one line of a terminal or report, whatever bytes it is made of."""
-    name = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def find_pictures(

@@ -1,5 +1,6 @@
 """The Spark data source `laff`: archives as rows, their features as vectors for pyspark.ml."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from femto.errors import LaffError
+from femto.container import BELIEVED_PIXELS
+from femto.errors import LaffError, printable
 
 IMAGE = StructType(
     [
@@ -48,7 +50,7 @@ _TYPES = {name: (kind,) for name, kind in _PLAIN.items()} | {
 }
 _MODES = ("PERMISSIVE", "DROPMALFORMED", "FAILFAST")
 _OPTIONS = {"path", "paths", "features", "image", "components", "grid", "colour", "basis", "mode",
-            "recursivefilelookup", "filesperpartition"}  # fmt: skip
+            "recursivefilelookup", "filesperpartition", "maxpixels"}  # fmt: skip
 
 
 class LaffDataSource(DataSource):
@@ -68,9 +70,11 @@ class LaffDataSource(DataSource):
     basis: path of the file of the archives' basis, if femto neither ships it nor finds it beside
     them; mode: what becomes of archives that cannot be read, as in Spark's own sources: PERMISSIVE
     (default; a row with path, bytes and error, the rest null), DROPMALFORMED (left out), FAILFAST
-    (the query fails); recursiveFileLookup (false); filesPerPartition (64). Files whose names do
-    not end in .laff.gz or .laff, or begin with a dot or underscore, are passed over. Only what is
-    read of an archive is checked.
+    (the query fails); recursiveFileLookup (false); filesPerPartition (64); maxPixels (178956970; 0:
+    any number), as max_pixels of femto.features and, for image, of femto.decode. Whatever is wrong
+    with an archive is such a fault, also that it vanishes, or needs more memory than there is.
+    Files whose names do not end in .laff.gz or .laff, or begin with a dot or underscore, are passed
+    over. Only what is read of an archive is checked.
 
     The folder must be one that the driver and all workers see under the same path, a basis too.
     """
@@ -109,6 +113,7 @@ class _Settings:
         self.components = _number(options, "components", feature_map.COMPONENTS)
         self.grid = _number(options, "grid", 4)
         self.per_partition = _number(options, "filesperpartition", 64)
+        self.max_pixels = _number(options, "maxpixels", BELIEVED_PIXELS) or None
         feature_map.check_components(self.components)
         feature_map.check_grid(self.grid)
         if self.per_partition < 1:
@@ -190,13 +195,14 @@ class LaffReader(DataSourceReader):
         for path in partition.value:
             try:
                 values = self._values(path)
-            except (LaffError, OSError) as error:
+            except Exception as error:  # one archive must not end the query, whatever it holds
+                reason = _reason(path, error)
                 if self.settings.mode == "FAILFAST":
-                    raise LaffError(f"{error} (mode FAILFAST)") from None
+                    raise LaffError(f"{reason} (mode FAILFAST)") from None
                 if self.settings.mode == "DROPMALFORMED":
                     continue
-                values = {"path": path, "error": str(error)}
-                if os.path.isfile(path):
+                values = {"path": path, "error": reason}
+                with contextlib.suppress(OSError):
                     values["bytes"] = os.path.getsize(path)
             yield tuple(values.get(name) for name in self.columns)
 
@@ -212,7 +218,12 @@ class LaffReader(DataSourceReader):
         settings = self.settings
         # Whatever else is wanted, the header and the first layer are looked at.
         if "features" in wanted:
-            about = femto.features(path, components=settings.components, basis=settings.basis)
+            about = femto.features(
+                path,
+                components=settings.components,
+                basis=settings.basis,
+                max_pixels=settings.max_pixels,
+            )
             vector = about.vector(settings.grid, colour=settings.colour)
             values["features"] = DenseVector(vector) if self.as_vector else vector.tolist()
         else:
@@ -220,9 +231,22 @@ class LaffReader(DataSourceReader):
         values |= {"width": about.width, "height": about.height, "bits": about.bits}
         if "image" in wanted:
             parsed = codec.parse(path, basis=settings.basis)
-            pixels = femto.decode(parsed, samples=True)
+            pixels = femto.decode(parsed, samples=True, max_pixels=settings.max_pixels)
             values["image"] = _image(path, to_bytes(pixels, parsed.header.levels))
         return values
+
+
+def _reason(path: str, error: Exception) -> str:
+    """One printable line that names the archive."""
+    if isinstance(error, LaffError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        what = "needs more memory than there is: give executors more, or a smaller maxPixels"
+    elif isinstance(error, OSError) and error.strerror:
+        what = f"cannot be read ({error.strerror}): check it"
+    else:
+        what = f"cannot be read ({type(error).__name__}: {error})"
+    return printable(f"{path}: {what}")
 
 
 def _image(path: str, pixels) -> tuple:

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from claims import GIGAPIXEL, claiming
 from job_tools import HANGS, JOB, environment, picture
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import SparkSession
@@ -122,19 +124,84 @@ def test_a_schema_of_ones_own_prunes_columns(spark, folder):
 
 
 def test_no_features_are_computed_unless_asked_for(folder, monkeypatch):
-    def never(*_, **__):
-        raise AssertionError("features were read")
-
-    monkeypatch.setattr(femto, "features", never, raising=False)
-    monkeypatch.setattr(femto, "decode", never, raising=False)
+    read = []
+    monkeypatch.setattr(femto, "features", lambda path, **_: read.append(path), raising=False)
+    monkeypatch.setattr(femto, "decode", lambda path, **_: read.append(path), raising=False)
     plain = DefaultSource({"path": str(folder)})
     reader = plain.reader(plain.schema())
     (partition,) = reader.partitions()
     assert len(list(reader.read(partition))) == 3
+    assert read == []
     asked = DefaultSource({"path": str(folder), "features": "true"})
     reader = asked.reader(asked.schema())
-    with pytest.raises(AssertionError):
-        list(reader.read(partition))
+    list(reader.read(partition))
+    assert sorted(read) == sorted(partition.value)
+
+
+FAULTS = {
+    "claims.laff.gz": "1073741824 pixels",
+    "empty.laff.gz": "empty",
+    "evil.laff.gz": "not a plain one",
+    "gone.laff.gz": "No such file",
+    "memory.laff.gz": "more memory",
+    "odd.laff.gz": "KeyError",
+    "unreadable.laff.gz": "Input/output error",
+}
+
+
+@pytest.mark.parametrize("mode", ["PERMISSIVE", "DROPMALFORMED", "FAILFAST"])
+def test_every_fault_of_an_archive_is_a_row(mode, tmp_path, monkeypatch):
+    """Also those that are no LaffError; as Spark's own sources do, FAILFAST raises instead."""
+    good = femto.encode(picture(20, 30, 1))
+    for name in ("good.laff.gz", *FAULTS):
+        (tmp_path / name).write_bytes(good)
+    (tmp_path / "claims.laff.gz").write_bytes(claiming(*GIGAPIXEL))
+    (tmp_path / "empty.laff.gz").write_bytes(b"")
+    (tmp_path / "evil.laff.gz").write_bytes(claiming(8, 8, basis_name="../../evil"))
+    raised = {
+        "memory.laff.gz": MemoryError("Unable to allocate 9 GiB"),
+        "odd.laff.gz": KeyError("odd"),
+        "unreadable.laff.gz": OSError(5, "Input/output error"),
+    }
+
+    def decode(parsed, real=femto.decode, **options):
+        error = raised.get(Path(parsed.name).name)
+        if error is not None:
+            raise error
+        return real(parsed, **options)
+
+    monkeypatch.setattr(femto, "decode", decode, raising=False)
+    asked = DefaultSource({"path": str(tmp_path), "image": "true", "mode": mode})
+    reader = asked.reader(asked.schema())
+    (partition,) = reader.partitions()
+    (tmp_path / "gone.laff.gz").unlink()
+    if mode == "FAILFAST":
+        for path in partition.value:
+            if not path.endswith("good.laff.gz"):
+                words = FAULTS[Path(path).name]
+                with pytest.raises(femto.LaffError, match=f"{Path(path).name}.*{words}.*FAILFAST"):
+                    list(reader.read(source._Files([path])))
+        return
+    names = [field.name for field in asked.schema().fields]
+    rows = {Path(r["path"]).name: r for r in (dict(zip(names, row, strict=True))
+                                              for row in reader.read(partition))}  # fmt: skip
+    assert rows.pop("good.laff.gz")["error"] is None
+    assert set(rows) == (set(FAULTS) if mode == "PERMISSIVE" else set())
+    for name, row in rows.items():
+        assert FAULTS[name] in row["error"] and name in row["error"], row
+        assert row["error"].isprintable()
+        assert row["image"] is row["width"] is None
+        assert (row["bytes"] is None) == (name == "gone.laff.gz")
+
+
+def test_pictures_have_the_limit_of_the_option(tmp_path):
+    (tmp_path / "a.laff.gz").write_bytes(femto.encode(picture(20, 30, 1)))
+    for most, refused in (("599", True), ("600", False), ("0", False)):
+        for what in ("image", "features"):
+            asked = DefaultSource({"path": str(tmp_path), what: "true", "maxPixels": most})
+            reader = asked.reader(asked.schema())
+            (row,) = reader.read(*reader.partitions())
+            assert ("600 pixels" in str(row[5])) == refused
 
 
 def test_archives_that_cannot_be_read(spark, folder):

@@ -107,15 +107,31 @@ def test_damage_is_noticed_at_the_latest_at_the_end(archive):
             assert (last == femto.decode(bytes(data))).all()
 
 
-def test_an_endless_stream_is_given_up(monkeypatch):
+@pytest.mark.parametrize(
+    "begin, goes_on, words",
+    [
+        (b"", b"{", "not a whole"),
+        (b"{", b" ", "longer than"),
+        (b'{"more":', b"[7]," * 9, "not a whole"),
+        (b'{"more":[', b"[7]," * 9, "longer than"),
+        (b'{"metadata":"', b"x", "a string is longer"),
+        (b'{"metadata":[', b"[7],", "header is longer"),
+    ],
+)
+def test_an_endless_stream_is_given_up(begin, goes_on, words, monkeypatch):
     class Endless:
+        begun = False
+
         def read1(self, nbytes):
-            return b"{" * nbytes
+            data = b"" if self.begun else begin
+            self.begun = True
+            return data or goes_on * (nbytes // len(goes_on))
 
         read = read1
 
     monkeypatch.setattr(codec.container, "MAX_STREAM", 1 << 20)
-    with pytest.raises(femto.LaffError, match="longer than"):
+    monkeypatch.setattr(codec.container, "MAX_HEADER", 1 << 18)
+    with pytest.raises(femto.LaffError, match=words):
         list(femto.decode_layers(Endless()))
 
 

@@ -27,6 +27,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from ..errors import printable
 from . import ifd
 from .ifd import EXIF, GPS, INTEROPERABILITY, Tag
 
@@ -76,12 +77,6 @@ _IIM = {5: "Title", 25: "Keywords", 40: "Instructions", 55: "DateCreated", 80: "
         90: "City", 101: "Country", 105: "Headline", 110: "Credit", 115: "Source",
         116: "Copyright", 120: "Caption"}
 # fmt: on
-
-
-def printable(name: str) -> str:
-    """A text for one line of a terminal or report, whatever characters or bytes it is made of."""
-    name = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 class Found:
