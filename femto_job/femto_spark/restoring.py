@@ -222,21 +222,6 @@ def failure(error: Exception) -> dict:
 # In the driver -----------------------------------------------------------------------------------
 
 
-class _Progress(Progress):
-    """The same, but what is done of archives is their bytes."""
-
-    def text(self) -> str:
-        with self._lock:
-            share = self._done_pixels / self._pixels
-            passed = time.monotonic() - self._began
-            left = f", {seconds_text(passed / share - passed)} left" if share else ""
-            failed = f", {self._failed} failed" if self._failed else ""
-            return (
-                f"{self._done}/{self._pictures} archives{failed}, "
-                f"{bytes_text(self._done_pixels)} of {bytes_text(self._pixels)}{left}"
-            )
-
-
 class Restore(Work):
     """One run over one folder.
 
@@ -248,14 +233,20 @@ class Restore(Work):
         self.options = options
         self._get_context = get_context
         self._lock = threading.Lock()
+        self._progress = Progress(quiet=options.quiet)
         self._runner: Runner | None = None
         self._table: report.Csv | None = None
         self._failures: report.Csv | None = None
 
     def run(self) -> Outcome:
         """Restore everything that is not done. Raises JobError, KeyboardInterrupt."""
+        with self._progress:
+            return self._run()
+
+    def _run(self) -> Outcome:
         began = time.monotonic()
         options = self.options
+        self._progress.phase("looking for archives")
         try:
             found = find_archives(options.input, recursive=options.recursive)
         except OSError as error:
@@ -266,11 +257,7 @@ class Restore(Work):
                 hint = "add --recursive to look into its sub-folders, or " + hint
             raise JobError(f"{printable(str(options.input))}: no archives in this folder: {hint}")
         self.outcome = Outcome(found)
-        self._progress = _Progress(
-            len(found.archives) + len(found.failed),
-            sum(found.archives.values()),
-            quiet=options.quiet,
-        )
+        self._progress.phase("looking what is done")
         try:
             options.output.mkdir(parents=True, exist_ok=True)
             with Records(options.output), contextlib.ExitStack() as stack:
@@ -279,14 +266,14 @@ class Restore(Work):
                     self._table = report.Csv(options.output / report.CSV, stack, COLUMNS)
                 for name, reason in found.failed:
                     self._add("failed", {"archive": name, "error": reason})
-                self._run(found)
+                self._restore(found)
             self._end_tables()
         except OSError as error:
             raise JobError(self._unwritable(error)) from None
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
-    def _run(self, found: Found) -> None:
+    def _restore(self, found: Found) -> None:
         options = self.options
         folders = Folders(
             input=str(options.input.resolve()),
@@ -337,18 +324,20 @@ class Restore(Work):
         write_whole(folders.token, folders.run.encode())
         context = None
         try:
+            self._progress.phase("starting Spark")
             context = self._get_context()
             with Runner(
-                context, folders, reader=self.options.reader, quiet=self.options.quiet
+                context, folders, reader=self.options.reader, say=self._progress.say
             ) as self._runner:
                 if self.options.basis is not None:
                     context.addFile(str(Path(self.options.basis).resolve()))
+                self._progress.phase("waiting for the workers")
                 self._runner.find_view(self._samples(found))
                 self.outcome.cores = self._runner.cores
-                try:
-                    self._runner.run(self._jobs(archives), self._progress.refresh)
-                finally:
-                    self._progress.close()
+                ended = self.outcome.counts.total()
+                self._progress.phase("restoring", total=len(found.archives), unit="archives")
+                self._progress.step(ended)
+                self._runner.run(self._jobs(archives))
         except (JobError, OSError):
             raise
         except Exception:
@@ -447,8 +436,7 @@ class Restore(Work):
 
     def _add(self, status: str, row: dict) -> None:
         outcome = self.outcome
-        nbytes = outcome.found.archives.get(row["archive"], 0)
-        self._progress.add(pixels=nbytes, failed=status == "failed")
+        self._progress.step()
         with self._lock:
             outcome.counts[status] += 1
             if status == "failed":
