@@ -45,6 +45,7 @@ examples:
   decompressor.py *.laff.gz -o pictures --format tif      writes pictures/NAME.tif
   decompressor.py archive -o pictures --recursive         all archives of a folder
   decompressor.py photo.laff.gz --fraction 0.3            only the first 30 % of the strings
+  decompressor.py photo.laff.gz --region 0 0 100 200      100 rows of 200 columns, top left
   curl .../photo.laff.gz | decompressor.py - -o photo.png
   curl .../photo.laff.gz | decompressor.py - -o photo.png --progressive
                                                           better with every layer that arrives
@@ -108,7 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("standard input (-) can be named only once")
     if options.progressive and (options.archives != ["-"] or options.info):
         parser.error("--progressive goes with standard input (-) alone")
-    given = expand(options.archives, options.recursive)
+    skip = None if options.info else Path(options.output or OUTPUT_FOLDER)
+    given = expand(options.archives, options.recursive, skip)
     if options.info:
         return show_all(given, options.json)
 
@@ -219,8 +221,8 @@ def summary(counts: Counter, given: Given) -> str:
 # Names
 
 
-def expand(names: list[str], recursive: bool) -> Given:
-    """The archives that are meant by names of archives and folders."""
+def expand(names: list[str], recursive: bool, skip: Path | None) -> Given:
+    """The archives that are meant by names of archives and folders, but for those in `skip`."""
     given = Given()
     for name in dict.fromkeys(names):
         if name == "-":
@@ -228,7 +230,7 @@ def expand(names: list[str], recursive: bool) -> Given:
         elif os.path.isdir(name):
             given.folders += 1
             try:
-                found = find_archives(Path(name), recursive=recursive)
+                found = find_archives(Path(name), recursive=recursive, skip=skip)
             except OSError as exc:
                 given.failed.append(f"{name}: {exc.strerror}: allow this user to read it")
                 continue

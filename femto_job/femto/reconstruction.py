@@ -2,6 +2,7 @@
 are there already, and how they are made. What decompressor.py and restore.py have in common."""
 
 import argparse
+import itertools
 import os
 import stat
 import time
@@ -15,6 +16,7 @@ from .container import BELIEVED_PIXELS
 from .errors import LaffError
 from .pictures import write_picture
 from .pictures.metadata import unheld
+from .samples import dtype_of
 from .written import Written, append
 
 SUFFIXES = (".laff.gz", ".laff")
@@ -33,12 +35,13 @@ DARK = 1 << 14
 @dataclass(frozen=True)
 class Wanted:
     """What pictures are to be made of archives: "png", "tif", "jpg" or "webp" as `format` (None:
-    PNG, and TIFF for what PNG does not hold), of so much of the data, and of how many pixels at
-    most (see femto.decode_bands)."""
+    PNG, and TIFF for what PNG does not hold), of so much of the data, of which region, and of how
+    many pixels at most (see femto.decode_bands)."""
 
     format: str | None = None
     fraction: float = 1.0
     layers: int | None = None
+    region: tuple[int, int, int, int] | None = None
     strip_metadata: bool = False
     max_pixels: int | None = BELIEVED_PIXELS
 
@@ -49,6 +52,7 @@ class Wanted:
             format=FORMATS.get(options.format),
             fraction=options.fraction,
             layers=options.layers,
+            region=options.region and tuple(options.region),
             strip_metadata=options.strip_metadata,
             max_pixels=options.max_pixels or None,
         )
@@ -62,7 +66,8 @@ class Wanted:
     def content(self) -> dict:
         """What decides, besides the name's suffix, what a picture's file holds."""
         others = ("format", "max_pixels")
-        return {key: value for key, value in asdict(self).items() if key not in others}
+        told = asdict(self) | {"region": self.region and list(self.region)}
+        return {key: value for key, value in told.items() if key not in others}
 
 
 def add_options(parser: argparse.ArgumentParser):
@@ -84,6 +89,13 @@ def add_options(parser: argparse.ArgumentParser):
     )
     prefix.add_argument(
         "--layers", type=positive, metavar="N", help="decode only the first N layers"
+    )
+    add(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("Y", "X", "HEIGHT", "WIDTH"),
+        help="only so many rows from row Y and columns from column X, in pixels, without metadata",
     )
     add(
         "--basis",
@@ -148,7 +160,7 @@ class Found:
         """What is left out, for people."""
         texts = []
         if self.kinds:
-            kinds = [f"{kind} {count}" for kind, count in self.kinds.most_common(6)]
+            kinds = [f"{count} {kind}" for kind, count in self.kinds.most_common(6)]
             more = ["..."] if len(self.kinds) > 6 else []
             texts.append(f"{_number(self.kinds.total(), 'other file')} ({', '.join(kinds + more)})")
         if self.linked:
@@ -162,9 +174,10 @@ def _number(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def find_archives(folder: Path, *, recursive: bool) -> Found:
+def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
     """List the archives of a folder in the order of their names. Hidden files and folders (a
-    leading dot) are passed over. OSError if the folder itself cannot be listed."""
+    leading dot) are passed over, and so is the folder `skip`. OSError if the folder itself cannot
+    be listed."""
     found = Found()
     folder = Path(folder)
     os.scandir(folder).close()
@@ -175,6 +188,8 @@ def find_archives(folder: Path, *, recursive: bool) -> Found:
 
     for here, folders, names in os.walk(folder, onerror=unlistable):
         below = sorted(name for name in folders if not name.startswith("."))
+        if skip is not None and skip.exists():
+            below = [name for name in below if not os.path.samefile(os.path.join(here, name), skip)]
         linked = [name for name in below if os.path.islink(os.path.join(here, name))]
         found.linked += len(linked)
         folders[:] = [name for name in below if name not in linked]
@@ -342,14 +357,17 @@ def make_picture(
     not let it go.
     """
     began = time.monotonic()
-    archive = parse(archive)
+    if wanted.region is None:
+        archive = parse(archive)
     about = info(archive)
+    height, width = (wanted.region or (0, 0, about["height"], about["width"]))[2:]
     kind, samples, dtype = _form(about, wanted.format)
     if wanted.format is None and kind != "png":
         path = path.with_suffix(f".{kind}")
     _make_folder(path.parent)
     bands = decode_bands(
         archive,
+        region=wanted.region,
         fraction=wanted.fraction,
         layers=wanted.layers,
         basis=basis,
@@ -357,12 +375,14 @@ def make_picture(
         samples=samples,
         max_pixels=wanted.max_pixels,
     )
-    metadata = None if wanted.strip_metadata else about["metadata"]
+    bands = itertools.chain([next(bands)], bands)  # nothing is written of what cannot be decoded
+    # What a file says of its picture, such as where on earth it lies, speaks of all of it.
+    metadata = None if wanted.strip_metadata or wanted.region else about["metadata"]
     new = write_picture(
         path,
         ((y, band if dtype is None else band.astype(dtype, copy=False)) for y, band in bands),
-        width=about["width"],
-        height=about["height"],
+        width=width,
+        height=height,
         mode=about["mode"],
         bits=about["bits"],
         icc=about["icc"],
@@ -372,12 +392,13 @@ def make_picture(
         levels=about["levels"] if samples or about["mapping"] is None else None,
         dtype=dtype,
     )
+    channels = 1 if about["mode"] == "L" else 3
     facts = {
-        "width": about["width"],
-        "height": about["height"],
+        "width": width,
+        "height": height,
         "mode": about["mode"],
         "bits": about["bits"],
-        "raw_bytes": archive.header.raw_nbytes,
+        "raw_bytes": width * height * channels * dtype_of(about["bits"]).itemsize,
         "seconds": time.monotonic() - began,
         "notes": _notes(about, kind, metadata, wanted),
     }
@@ -389,6 +410,8 @@ def _notes(about: dict, kind: str, metadata: dict | None, wanted: Wanted) -> lis
     notes = []
     if wanted.layers is not None and wanted.layers > about["layers"]:
         notes.append(f"has {about['layers']} layer{'s' * (about['layers'] > 1)}")
+    if wanted.region and about["metadata"] and not wanted.strip_metadata:
+        notes.append("without its metadata: they speak of the whole picture")
     left_out = unheld(metadata, kind)
     if left_out:
         notes.append(f"without {', '.join(left_out)}: not held by this format")

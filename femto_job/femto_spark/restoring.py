@@ -248,7 +248,7 @@ class Restore(Work):
         options = self.options
         self._progress.phase("looking for archives")
         try:
-            found = find_archives(options.input, recursive=options.recursive)
+            found = find_archives(options.input, recursive=options.recursive, skip=options.output)
         except OSError as error:
             raise JobError(f"{printable(str(options.input))}: {error.strerror}") from None
         if not found.archives and not found.failed:

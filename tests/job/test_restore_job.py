@@ -107,7 +107,7 @@ def test_pictures_are_those_of_the_decompressor(run, tmp_path):
     again = command_here(
         decompressor.main, "in", "-o", "out", "--recursive", "-j", "1", cwd=tmp_path
     )
-    assert "0 restored, 4 were there, 0 failed; left out: 1 other file (.txt 1)" in again.stderr
+    assert "0 restored, 4 were there, 0 failed; left out: 1 other file (1 .txt)" in again.stderr
     assert run(never, output=tmp_path / "alone").counts == {"skipped": 4}
 
 
@@ -120,6 +120,8 @@ def test_formats_layers_and_metadata(run):
     coarse = read(run.output / "coarse/a.png")
     np.testing.assert_array_equal(coarse, femto.decode(archive, layers=1))
     run(wanted=Wanted(layers=99), output=run.output / "more")
+    run(wanted=Wanted(region=(3, 4, 5, 6)), output=run.output / "part")
+    np.testing.assert_array_equal(read(run.output / "part/a.png"), femto.decode(archive)[3:8, 4:10])
     have = femto.info(archive)["layers"]
     assert table(run.output / "more")["a.laff.gz"]["notes"] == f"has {have} layers"
 

@@ -211,6 +211,41 @@ def test_a_prefix_is_a_coarser_picture(here):
         assert bad[0] in err
 
 
+def test_a_region_is_what_the_whole_has_there(here):
+    tall = np.repeat(np.repeat(picture(96, 32), 24, axis=0), 64, axis=1)
+    (here / "tall.laff.gz").write_bytes(femto.encode(tall, metadata={"text": [["a", "b"]]}))
+    whole = femto.decode(here / "tall.laff.gz")
+    assert whole.shape == (2304, 2048, 3)
+    for name, region in (("png", (1000, 1000, 300, 200)), ("tif", (0, 0, 2304, 2048))):
+        y, x, height, width = region
+        out, _ = run(here, "tall.laff.gz", "--region", *region, "-o", f"part.{name}")
+        assert "without its metadata: they speak of the whole picture" in out
+        np.testing.assert_array_equal(
+            read(here / f"part.{name}"), whole[y : y + height, x : x + width]
+        )
+    run(here, "rgb.laff.gz", "--region", 9, 8, 7, 6)
+    assert "(was there)" in run(here, "rgb.laff.gz", "--region", 9, 8, 7, 6)[0]
+    assert "with other options" in failure(here, "rgb.laff.gz")
+    for wrong in ((0, 0, 51, 1), (-1, 0, 2, 2), (0, 0, 0, 5), (0, 70, 1, 1)):
+        message = failure(here, "rgb.laff.gz", "--region", *wrong, "-o", "no.png")
+        assert "rgb.laff.gz" in message
+        assert "region" in message
+    assert "--region" in failure(here, "rgb.laff.gz", "--region", 1, 2, 3, status=2)
+    assert not (here / "no.png").exists()
+
+
+def test_only_the_tiles_of_a_region_are_decoded(here, monkeypatch):
+    flat = np.full((2100, 3100), 7, np.uint8)  # 3 x 4 tiles
+    (here / "flat.laff.gz").write_bytes(femto.encode(flat))
+    decoded = []
+    original = femto.codec.decode_tile
+    monkeypatch.setattr(
+        femto.codec, "decode_tile", lambda *a, **b: (decoded.append(a[1]), original(*a, **b))[1]
+    )
+    run(here, "flat.laff.gz", "--region", 1030, 1000, 20, 100, "-o", "part.png")
+    assert sorted(decoded) == [4, 5]
+
+
 def test_info_tells_what_is_in_it(here):
     out, _ = run(here, "--info", "rgb.laff.gz", "icc.laff.gz")
     assert "rgb.laff.gz\n" in out
@@ -302,8 +337,8 @@ def test_a_folder_is_restored_once(tree):
     out, err = run(tree, "a", "-o", "out")
     assert out.splitlines()[1] == "out/rgb.png"
     assert err == (
-        "decompressor.py: 2 restored, 0 were there, 0 failed; left out: 3 other files (.txt 2, "
-        "no extension 1), 1 linked folder (links are not followed), 1 sub-folder (--recursive "
+        "decompressor.py: 2 restored, 0 were there, 0 failed; left out: 3 other files (2 .txt, "
+        "1 no extension), 1 linked folder (links are not followed), 1 sub-folder (--recursive "
         "includes them)\n"
     )
     out, err = run(tree, "a", "-o", "out", "--recursive")
