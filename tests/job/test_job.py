@@ -496,6 +496,41 @@ def test_a_large_bad_picture_fails_alone(run, reader):
     assert statuses(outcome) == {"wide.png": "failed", "good.png": "done"}
 
 
+def test_strips_are_read_by_rows_of_tiles(run):
+    pixels = picture(1100, 5000, 1)
+    run.input.mkdir()
+    tifffile.imwrite(run.input / "strips.tif", pixels, compression="lzw", rowsperstrip=50)
+    tifffile.imwrite(run.input / "tiles.tif", pixels, compression="lzw", tile=(512, 512))
+    outcome = run(cut_above=0.01, report=False)
+    assert statuses(outcome) == {"strips.tif": "done", "tiles.tif": "done"}
+    strips, tiles = (
+        [sum(n) for what, n in outcome.parts.items() if what.startswith("tiles of " + name)]
+        for name in ("strips", "tiles")
+    )
+    # Two rows of tiles on two cores: each row is a task.
+    assert strips == [2] and tiles[0] > 2
+    first, second = (femto.decode(path) for path in sorted(run.output.glob("*.laff.gz")))
+    assert np.array_equal(first, second)
+
+
+def test_a_file_that_shrinks_is_a_failed_row(run, monkeypatch):
+    run.input.mkdir()
+    path = run.input / "shrinks.tif"
+    tifffile.imwrite(path, picture(1200, 1300, 1))
+    save(run.input / "good.png", picture(24, 24, 1))
+    group = plan.group_tiles
+
+    def meanwhile(*arguments):
+        os.truncate(path, 4096)
+        return group(*arguments)
+
+    monkeypatch.setattr(plan, "group_tiles", meanwhile)
+    outcome = run(cut_above=0.5)
+    assert statuses(outcome) == {"good.png": "done", "shrinks.tif": "failed"}
+    (row,) = (row for row in outcome.rows if row["status"] == "failed")
+    assert "copy it again" in row["error"]
+
+
 def test_a_picture_larger_than_the_limit(run):
     import struct
     import zlib
