@@ -1,10 +1,11 @@
 """What the report costs: CPU seconds of the tasks without it, with it, and with SSIM of all.
 
-python -m bench.reporting [--data FOLDER]     Kodak, and crops of the large pictures
+python3 bench/reporting.py ../shared/data      # Kodak, and crops of the large pictures
 """
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import bench  # noqa: F401  (finds femto)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import bench  # noqa: F401  isort: skip  one thread, femto of this checkout
 from femto import pictures
 from femto_spark import plan, tasks
 from femto_spark.runner import Folders, Item
@@ -67,8 +70,7 @@ def seconds(settings: tasks.Settings, picture: plan.Picture) -> tuple[float, int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("FEMTO_DATA", "data")
-    parser.add_argument("--data", type=Path, default=Path(data), metavar="FOLDER")
+    parser.add_argument("data", type=Path, metavar="FOLDER", help="has kodak/ and large/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -26,7 +26,7 @@ NAME, REASON = 120, 300
 """Most characters of a name and of a reason; the tables have all of them."""
 
 
-HEADS = ("picture", "", "pixels", "file", "archive", "ratio", "raw", "ratio", "PSNR", "SSIM")
+HEADS = ("picture", "", "pixels", "file", "archive", "ratio", "raw", "raw ratio", "PSNR", "SSIM")
 
 
 class Page:
@@ -58,7 +58,7 @@ class Page:
 
     def render(self) -> str:
         """The page as text."""
-        parts = [*self._remarks(), *self._pictures(), *self._table(), *self._left_out()]
+        parts = [*self._remarks(), *self._left_out(), *self._pictures(), *self._table()]
         tiles = "".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in self._tiles())
         return _PAGE.substitute(
             folder=_text(str(self._options.input)),
@@ -145,7 +145,7 @@ class Page:
         some = f" ({len(self._shown)} of {made})" if len(self._shown) < made else ""
         return [
             f"<h2>Pictures{some}</h2><p class=note>The crops are shown pixel for pixel, "
-            "where the picture has most detail.</p>",
+            "from a part that has much detail.</p>",
             *map(_figure, self._shown),
         ]
 
@@ -153,8 +153,8 @@ class Page:
         parts = ["<h2>All pictures</h2>"]
         if len(self._rows) < self._count:
             parts = [
-                f"<h2>Pictures: {len(self._rows)} of {self._count}</h2><p class=note>One of "
-                f"{self._every} each; all are in report.csv and report.parquet.</p>"
+                f"<h2>Pictures: {len(self._rows)} of {self._count}</h2><p class=note>One in "
+                f"{self._every}; all are in report.csv and report.parquet.</p>"
             ]
         parts.append("<div class=scroll><table><thead><tr>")
         parts += [f"<th>{name}</th>" for name in HEADS]
@@ -208,11 +208,12 @@ def _psnr(row: dict, unit: str = "") -> str:
 
 
 def _facts(row: dict) -> str:
+    file, archive = row["source_bytes"] / row["pages"], row["archive_bytes"]
     parts = [
         f"{row['width']} × {row['height']} {'RGB' if row['mode'] == 'RGB' else 'grey'}, "
         f"{row['bits']} bits",
-        f"{bytes_text(row['source_bytes'])} → <b>{bytes_text(row['archive_bytes'])}</b>",
-        f"<b>{row['raw_bytes'] / row['archive_bytes']:.1f}</b> times smaller than raw pixels",
+        f"{bytes_text(file)} → <b>{bytes_text(archive)}</b>, <b>{change(file, archive)}</b>",
+        f"{change(row['raw_bytes'], archive)} than raw pixels",
     ]
     if row["psnr"] is not None:
         parts.append(f"PSNR <b>{_psnr(row, ' dB')}</b>")
@@ -294,6 +295,7 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child, td:nth-child(2), .why { text-align: left; }
 td:first-child, .why { white-space: normal; min-width: 9rem; overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 600; } .skipped { color: var(--soft); }
+ul { max-height: 22rem; overflow-y: auto; }
 .failed td { color: var(--bad); } li b { color: var(--bad); } .notes b { color: var(--ink); }
 </style>
 </head>

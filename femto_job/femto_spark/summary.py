@@ -139,9 +139,10 @@ def summary(options, outcome) -> str:
             f"lowest {totals.worst['psnr']:.1f} dB ({printable(totals.worst['picture'])})"
         )
     if totals.with_ssim:
+        some = f", of {totals.with_ssim} of {totals.made} pictures"
         lines.append(
-            f"SSIM {totals.ssim / totals.with_ssim:.4f} on average, "
-            f"of {totals.with_ssim} of {totals.made} pictures"
+            f"SSIM {totals.ssim / totals.with_ssim:.4f} on average"
+            + some * (totals.with_ssim < totals.made)
         )
     lines.append(f"archives: {printable(str(options.output))}")
     if outcome.reports:

@@ -225,6 +225,8 @@ def test_what_was_left_out_is_told(options):
     for words in (kinds, *folders):
         assert words in said and words in text
     assert "old &lt;scans&gt;" in text
+    said = summary(options, Outcome([done("a")]))
+    assert "left out" not in said and "SSIM 0.9700 on average\n" in said
 
 
 def test_warnings_and_notes_are_in_page_table_and_summary(options):
