@@ -6,6 +6,7 @@ the largest archives come first. What is there already is known by what decompre
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import tempfile
@@ -35,7 +36,7 @@ from . import report, session
 from .plan import Source, printable
 from .progress import Progress, bytes_text, seconds_text
 from .records import JobError, Records, write_whole
-from .runner import Folders, Item, Runner, Work
+from .runner import Folders, Item, Runner, Work, gone
 from .tasks import FULL
 
 COLUMNS = (
@@ -178,6 +179,11 @@ def restore_file(settings: Settings, archive: Archive, *, threads: int = 1) -> d
     """Restore an archive that this process can read, and remember its picture."""
     path = settings.folders.path(archive.source)
     before = os.stat(path)
+    # An output folder that somebody has removed is not made anew.
+    for folder in list(reversed(Path(archive.picture).parents))[1:]:
+        (settings.output / folder).mkdir(exist_ok=True)
+    if not settings.output.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     made = make_picture(
         path,
         settings.output / archive.picture,
@@ -407,7 +413,7 @@ class Restore(Work):
         if not new and picture.read_bytes() != data:
             raise LaffError(f"{picture}: another file is there; overwrite it or choose a new name")
         if new:
-            write_whole(picture, data)
+            write_whole(picture, data, below=self.settings.output)
         path = self.settings.folders.path(archive.source)
         made = Made(picture, new, facts)
         record = remember(self.settings.output, path, os.stat(path), made, self.options.wanted)
@@ -454,6 +460,8 @@ class Restore(Work):
                 self._table.add(values)
             if status == "failed":
                 if self._failures is None:
+                    if not self.options.output.is_dir():
+                        raise JobError(gone(str(self.options.output)))
                     path = self.options.output / report.FAILURES
                     self._failures = report.Csv(path, self._stack, FAILED_COLUMNS)
                 self._failures.add(values)

@@ -242,6 +242,25 @@ def test_a_full_disk_ends_the_job(run, tmp_path):
         subprocess.run(["umount", str(run.output)], check=True)
 
 
+@pytest.mark.parametrize("reader", ["workers", "driver"])
+def test_an_output_that_is_removed_ends_the_job_at_once(run, reader, monkeypatch):
+    make_archives(run.input, [f"{i:02}" for i in range(40)])
+    taken = []
+    take = Restore.take
+
+    def removing(self, thing, result):
+        taken.append(thing)
+        if len(taken) == 1:
+            run.output.rename(run.output.parent / "elsewhere")
+        take(self, thing, result)
+
+    monkeypatch.setattr(Restore, "take", removing)
+    with pytest.raises(JobError, match=r"was removed .* run the same command again"):
+        run(reader=reader)
+    assert len(taken) < 40
+    assert not run.output.exists()
+
+
 COUNT = 8
 
 
