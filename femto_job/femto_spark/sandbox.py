@@ -192,8 +192,7 @@ class Sandbox:
             "seconds": seconds,
             "memory": self._memory + MEMORY_PER_PIXEL * pixels,
         }
-        message = json.dumps(request).encode() + b"\n" + (data or b"")
-        talk = _Talk(process, message, seconds)
+        talk = _Talk(process, [json.dumps(request).encode() + b"\n", data or b""], seconds)
         reply = json.loads(talk.line())
         raw = talk.read(reply["nbytes"])
         if "error" in reply:
@@ -218,9 +217,9 @@ class _Talk:
     One that waits for a processor, or for a disk, is waited for.
     """
 
-    def __init__(self, process: subprocess.Popen, message: bytes, seconds: int):
+    def __init__(self, process: subprocess.Popen, message: list[bytes], seconds: int):
         self._process, self._seconds = process, seconds
-        self._left = memoryview(message)
+        self._left = [memoryview(part) for part in message if part]
         self._got = bytearray()
         self._began = False
         self._asleep = self._stopped = self._used = 0
@@ -260,10 +259,12 @@ class _Talk:
                 self._got += got
                 return
             try:
-                count = os.write(self._process.stdin.fileno(), self._left[: 1 << 16])
+                count = os.write(self._process.stdin.fileno(), self._left[0][: 1 << 16])
             except BrokenPipeError:
                 raise self._epitaph() from None
-            self._left = self._left[count:]
+            self._left[0] = self._left[0][count:]
+            if not self._left[0]:
+                del self._left[0]
             if not self._left:
                 self._poll.unregister(self._process.stdin)
 
