@@ -11,6 +11,7 @@ session   the Spark context, the packages on every node
 unpack    the packages on a worker, kept for the next job
 runner    work spread over Spark: batches, feeding, what kills its process
 job       compressing a folder: the driver
+restoring restoring a folder: the driver, and what runs in an executor
 progress  what is printed while it runs
 pulse     how far the processes are
 report    report.parquet, report.csv, failures.csv, and page: report.html
