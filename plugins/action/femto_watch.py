@@ -6,10 +6,10 @@
       account: spark                the account that reads them
       lost_seconds: 600             how long to try again after a lost connection
 
-Prints the newest line of its progress (`[####----] 12/48 pictures ...`) as it comes. Every look at
-the host is a command of seconds: a connection that is lost meanwhile is made again. Returns the
-job's exit status `rc`, `stdout` and `stderr`, these without lines of progress. Fails if the unit is
-gone.
+Prints the newest line of its progress (`12:31:05 [####----] 12/48 pictures ...`, on stderr) as it
+comes. Every look at the host is a command of seconds: a connection that is lost meanwhile is made
+again. Returns the job's exit status `rc`, `stdout` and `stderr`, these without lines of progress.
+Fails if the unit is gone.
 """
 
 import shlex
@@ -21,11 +21,12 @@ from ansible.utils.display import Display
 
 display = Display()
 
+PROGRESS = "^[0-9][0-9]:[0-9][0-9]:[0-9][0-9] "
 # Waits some seconds for a new line or the end, then tells the unit's state and the newest line.
-LOOK = r"""
+LOOK = rf"""
 cd "$2" || exit 4
 properties=LoadState,ActiveState,SubState,ExecMainCode,ExecMainStatus
-last() { grep '^\[[#-]*\] ' stdout 2> /dev/null | tail -n 1; }
+last() {{ grep '{PROGRESS}' stderr 2> /dev/null | tail -n 1; }}
 for turn in 1 2 3 4 5 6 7 8 9 10; do
     state=$(systemctl show --property=$properties "$1.service")
     case $state in
@@ -38,7 +39,7 @@ done
 printf '%s\n' "$state"
 printf 'line=%s\n' "$(last)"
 """
-READ = r"""cd "$1" && grep -v '^\[[#-]*\] ' "$2" | tail -c 200000"""
+READ = rf"""cd "$1" && grep -v '{PROGRESS}' "$2" | tail -c 200000"""
 KILLED = ("2", "3")  # of ExecMainCode: by a signal, and with its memory written down
 
 

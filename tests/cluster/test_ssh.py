@@ -87,9 +87,9 @@ def remote(lab, tmp_path_factory):
 
 # A job that waits for files: what happens between them happens while it runs.
 JOB = """
-echo "[#---] 1/2 pictures"
+echo "12:59:30 [#---] 1/2 pictures" >&2
 until [ -e go ]; do sleep 0.1; done
-echo "[##--] 2/2 pictures"
+echo "13:00:00 [##--] 2/2 pictures" >&2
 until [ -e end ]; do sleep 0.1; done
 echo "1 compressed, 1 failed"
 exit 1

@@ -88,6 +88,17 @@ def test_in_logs_no_line_comes_twice_and_none_before_its_time(monkeypatch):
     assert LINE.findall(stream.getvalue())[2:] == ["nothing new"]
 
 
+def test_the_playbook_knows_a_line_of_progress(repository):
+    stream = io.StringIO()
+    said = Progress(stream=stream)
+    said.LINE_SECONDS = 0
+    said.refresh()
+    watch = (repository / "plugins" / "action" / "femto_watch.py").read_text()
+    pattern = re.search(r'^PROGRESS = "(.+)"$', watch, re.MULTILINE)[1]
+    assert re.match(pattern, stream.getvalue())
+    assert not re.match(pattern, "compress.py: interrupted")
+
+
 def test_on_a_terminal_it_stays_on_one_line_and_goes_in_the_end():
     stream = Terminal()
     with Progress(stream=stream) as said:
