@@ -46,7 +46,7 @@ MAX_STREAM = 1 << 32
 """Longest archive that is read from a stream, in bytes: one without end must not fill memory."""
 MAX_TILE = 2048
 """Largest edge of a tile, in pixels: a small file must not make a decoder need gigabytes."""
-MAX_TEXT = 1 << 33
+MAX_TEXT = 1 << 38
 """Largest archive text, in characters, that is unpacked."""
 MAX_EXPANSION = 12
 """gzip-ed base64 grows to at most 8/6 and its metadata to little more: anything that unpacks to

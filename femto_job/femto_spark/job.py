@@ -511,7 +511,10 @@ class Job(Work):
                     (i for r in results if (i := r["info"])["metadata"]), results[0]["info"]
                 )
                 look = sum((r["look"] for r in results), tasks.Look.nothing())
-            tiles = [tile for _, tile in sorted(t for r in results for t in r["tiles"])]
+            tiles = codec.Tiles()
+            for result in results:
+                for index, tile in result.pop("tiles"):
+                    tiles[index] = tile
             header = codec.ImageHeader(
                 width=picture.width,
                 height=picture.height,
@@ -524,12 +527,12 @@ class Job(Work):
                 **tasks.embedded(self.settings, picture, info),
             )
             data = codec.assemble(header, step=step, basis=basis, **self.settings.plan, tiles=tiles)
-            history.append((step, len(data), sum(tile.sse for tile in tiles)))
+            history.append((step, len(data), tiles.sse))
             if search.best(history) == len(history) - 1:
                 kept = (tiles, data, header.icc)
             step = search.next(history)
         tiles, data, icc = kept
-        seen = [tile.seen for tile in tiles if tile.seen is not None]
+        seen = [seen for seen in tiles.seen if seen is not None]
         facts = {}
         if seen:
             facts = measure.Watch(picture.width, picture.height, None).facts(seen, icc, span.levels)
