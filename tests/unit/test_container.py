@@ -154,7 +154,8 @@ def test_harm_that_is_sealed_never_escapes(kind, tmp_path):
     tracemalloc.start()
     read = 0
     for number in range(200):
-        part = rng.choice([p for p in ("levels", "limits", "mapping", "metadata", "step", "bits")
+        part = rng.choice([p for p in ("levels", "limits", "mapping", "metadata", "step", "bits",
+                                       "width", "height", "tile", "basis")
                            if p in whole or p in about])  # fmt: skip
         if part in whole:
             top = whole | {part: changed_within(whole[part], rng)}
@@ -167,8 +168,9 @@ def test_harm_that_is_sealed_never_escapes(kind, tmp_path):
         with contextlib.suppress(femto.LaffError):
             decoded = femto.decode(data)
             read += 1
-            assert decoded.shape[:2] == (whole["image"]["height"], whole["image"]["width"])
-            assert json.dumps(femto.info(data)["mapping"])
+            told = femto.info(data)
+            assert decoded.shape[:2] == (told["height"], told["width"])
+            assert json.dumps(told["mapping"])
             path = tmp_path / f"{number}.tif"
             with contextlib.suppress(femto.LaffError):
                 pictures.write_picture(path, decoded, **written_as(femto.parse(data).header))
