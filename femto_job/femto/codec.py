@@ -1,5 +1,6 @@
 """Encoding and decoding of whole pictures, tile by tile."""
 
+import contextlib
 import dataclasses
 import operator
 from collections.abc import Callable, Iterator
@@ -345,10 +346,10 @@ def encode_picture(
             )
         if range is not None:
             bits = 16  # the levels are those of the range, whatever the picture uses of it
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+    with _mapping(threads) as spread:
         counts = None
         if needs_counts(picture.dtype, bits, levels):
-            for more in pool.map(lambda tile: Counts.of(window(tile, picture)), grid):
+            for more in spread(lambda tile: Counts.of(window(tile, picture)), grid):
                 counts = more if counts is None else counts + more
         depth, span = span_of(picture.dtype, bits, levels, counts)
         header = ImageHeader(
@@ -375,7 +376,7 @@ def encode_picture(
         kept_round: tuple[int, bytes, list] | None = None
         step = search.first()
         while step is not None:
-            tiles = Tiles(pool.map(lambda tile, step=step: coded(tile, step), grid))
+            tiles = Tiles(spread(lambda tile, step=step: coded(tile, step), grid))
             archive = assemble(header, step=step, **plan, tiles=tiles)
             history.append((step, len(archive), tiles.sse))
             best = search.best(history)
@@ -385,6 +386,17 @@ def encode_picture(
     best, archive, seen = kept_round
     outcome = search.outcome(history[best])
     return Encoded(archive, header, history[best][2], outcome, span.outliers, seen)
+
+
+@contextlib.contextmanager
+def _mapping(threads: int):
+    """A function like `map` that uses so many threads. A single one is the caller's own, which
+    keeps what it needs for every tile: of a small picture that is most of the work."""
+    if threads <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        yield pool.map
 
 
 def parse(archive, *, layers=None, basis=None, wanted=None) -> Archive:
@@ -553,12 +565,12 @@ def decode_bands(
             top - tile.y : top - tile.y + len(band), left - tile.x : right - tile.x
         ]
 
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+    with _mapping(threads) as spread:
         for row in tile_rows(header.height, header.width, parsed.tile, part):
             top, end = row[0].y, row[0].y + row[0].height
             top, end = max(top, part.y), min(end, part.y + part.height)
             band = np.empty((end - top, part.width, *colours), header.dtype)
-            list(pool.map(place, row, repeat(band), repeat(top)))
+            list(spread(place, row, repeat(band), repeat(top)))
             yield top - part.y, band if samples else restore(band, header.mapping)
 
 
