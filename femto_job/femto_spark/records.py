@@ -221,24 +221,26 @@ class Records:
 
     def __iter__(self) -> Iterator[dict]:
         """All records, by the names of the files that were made."""
-        for (text,) in fetched(self.db.execute("SELECT record FROM records ORDER BY made")):
-            yield json.loads(text)
+        return map(_record, fetched(self._select("ORDER BY made")))
 
     def get(self, made: str) -> dict | None:
         """The record of a file that was made; or else of one that some file systems take for it."""
-        found = self.db.execute(
-            "SELECT record FROM records WHERE folded = ? ORDER BY made = ? DESC",
-            (os.fsencode(folded(made)), os.fsencode(made)),
+        found = self._select(
+            "WHERE folded = ? ORDER BY made = ? DESC",
+            os.fsencode(folded(made)),
+            os.fsencode(made),
         ).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else _record(found)
 
     def of(self, folder: str, source: str) -> list[dict]:
         """The records of all files that were made of one source file."""
-        found = self.db.execute(
-            "SELECT record FROM records WHERE source = ? AND input = ? ORDER BY made",
-            (os.fsencode(source), os.fsencode(folder)),
+        found = self._select(
+            "WHERE source = ? AND input = ? ORDER BY made", os.fsencode(source), os.fsencode(folder)
         )
-        return [json.loads(text) for (text,) in found]
+        return list(map(_record, found))
+
+    def _select(self, which: str, *parameters) -> sqlite3.Cursor:
+        return self.db.execute(f"SELECT input, record FROM records {which}", parameters)
 
     def inputs(self) -> list[str]:
         """The folders that files were made of."""
@@ -247,12 +249,9 @@ class Records:
 
     def move(self, old: str, new: str) -> int:
         """The input folder `old` is `new` now: returns how many files were made of it."""
-        with self.transaction():
-            changed = self.db.execute(
-                "UPDATE records SET input = ?, record = json_set(record, '$.input', json(?)) "
-                "WHERE input = ?",
-                (os.fsencode(new), json.dumps(new), os.fsencode(old)),
-            )
+        changed = self.db.execute(
+            "UPDATE records SET input = ? WHERE input = ?", (os.fsencode(new), os.fsencode(old))
+        )
         return changed.rowcount
 
     def note(self, name: str, value: object = None) -> None:
@@ -266,6 +265,11 @@ class Records:
         """What `note` has remembered, or None."""
         found = self.db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return None if found is None else json.loads(found[0])
+
+
+def _record(found: tuple[bytes, str]) -> dict:
+    folder, text = found
+    return json.loads(text) | {"input": os.fsdecode(folder)}
 
 
 def fetched(cursor: sqlite3.Cursor) -> Iterator[tuple]:

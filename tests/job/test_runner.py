@@ -2,10 +2,14 @@
 
 import os
 import threading
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
+from bench import scale
 from femto_spark import runner
+from femto_spark.job import Job, Options
 from femto_spark.plan import Source
 from femto_spark.runner import Folders, Runner, Work
 
@@ -145,3 +149,23 @@ def test_things_are_taken_when_they_are_needed(context, folders):
         one.run(one.batches(groups(), work))
         assert len(work.taken) == 200
         assert max(ahead) <= one.cores * (runner.BATCHES_IN_FLIGHT + 1)
+
+
+def peak_of_a_job(context, folder: Path, count: int) -> int:
+    """The most bytes that a job over so many files that do not exist holds at a time in Python."""
+    (folder / "in").mkdir(parents=True)
+    options = Options(folder / "in", folder / "out", report=False, quiet=True)
+    tracemalloc.start()
+    try:
+        with scale.made_up(count):
+            outcome = Job(options, lambda: context).run()
+        assert outcome.count("done") + outcome.count("failed") == count
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_driver_holds_no_list_of_files(context, tmp_path):
+    """Files, headers, names, records and rows are on disk: each takes less than a name's bytes."""
+    few, many = (peak_of_a_job(context, tmp_path / str(n), n) for n in (1_500, 6_000))
+    assert many - few < 4_500 * 200
