@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .codec import decode_bands, info, parse
-from .container import BELIEVED_PIXELS
+from .container import BELIEVED_PIXELS, check_pixels
 from .errors import LaffError
 from .pictures import write_picture
 from .pictures.metadata import unheld
@@ -364,6 +364,8 @@ def make_picture(
     kind, samples, dtype = _form(about, wanted.format)
     if wanted.format is None and kind != "png":
         path = path.with_suffix(f".{kind}")
+    if wanted.region is None and kind in ("jpg", "webp"):  # written from memory, not in bands
+        check_pixels(archive, height * width, wanted.max_pixels)
     _make_folder(path.parent)
     bands = decode_bands(
         archive,

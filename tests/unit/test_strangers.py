@@ -92,6 +92,14 @@ def test_large_archives_pass_in_bands():
         femto.decode(text)
 
 
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_formats_that_are_written_from_memory_have_the_limit_as_it_is(kind, tmp_path, capsys):
+    path = tmp_path / "a.laff"
+    path.write_bytes(gzip.decompress(claiming(32768, 32768)) + b" " * (6 << 20))
+    assert decompressor.main([str(path), "-o", str(tmp_path), "--format", kind]) == 1
+    assert "1073741824 pixels are more than the 178956970" in capsys.readouterr().err
+
+
 def test_every_program_has_the_same_limit(tmp_path, capsys):
     path = tmp_path / "a.laff.gz"
     path.write_bytes(claiming(*GIGAPIXEL))
