@@ -251,13 +251,13 @@ def test_a_full_disk(tmp_path):
     output = tmp_path / "images_out"
     output.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", output], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", output], capture_output=True
     )
     if mounted.returncode:
         pytest.skip("mounting a small file system is not allowed here")
     try:
         noise = np.random.default_rng(1)
-        for i in range(4):
+        for i in range(10):
             save(
                 tmp_path / "images" / f"{i}.png",
                 noise.integers(0, 255, (100, 100, 3), dtype=np.uint8),
@@ -270,7 +270,7 @@ def test_a_full_disk(tmp_path):
         subprocess.run(["mount", "-o", "remount,size=20m", output], check=True)
         again = command("--quality", "95", "--no-report", cwd=tmp_path)
         assert again.returncode == 0, again.stderr
-        assert len(archives(output)) == 4
+        assert len(archives(output)) == 10
     finally:
         subprocess.run(["umount", output], check=True)
 
