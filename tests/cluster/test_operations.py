@@ -1,6 +1,8 @@
 """Life of a cluster: stop, start, scale, remove, upgrade, roll back, doctor, teardown."""
 
+import re
 import shutil
+from pathlib import Path
 
 from lab import ADDRESS, CLUSTER, INVENTORY, ROOT, wait
 
@@ -15,7 +17,9 @@ def processes(cluster, *hosts) -> dict[str, str]:
     }
 
 
-def test_stop_and_start(cluster):
+def test_stop_and_start(cluster, jobs):
+    # A job that another file has left at work is Spark on the master, too.
+    jobs.stop()
     try:
         cluster.playbook("playbooks/stop.yml")
         for host in CLUSTER:
@@ -110,16 +114,21 @@ def upgrade(cluster, jobs, *arguments: str) -> None:
     jobs.complete()
 
 
+def another_femto(folder: Path, line: str) -> None:
+    """Write a checkout of femto whose Spark job has one line more, and nothing kept beside it."""
+    for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    with (folder / "femto_job/femto_spark/report.py").open("a") as file:
+        file.write(f"\n{line}\n")
+
+
 def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
     old, packages = active(cluster), "readlink -f /opt/femto/current/packages"
     shared = {host: cluster.shell(host, packages) for host in CLUSTER}
     before = processes(cluster, *CLUSTER)
     # Another version of the job, on the packages of before, with the codec that is compiled.
-    for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    with (tmp_path / "femto_job/femto_spark/report.py").open("a") as file:
-        file.write("\nIS_NEW = True\n")
+    another_femto(tmp_path, "IS_NEW = True")
     cluster.playbook("playbooks/upgrade.yml", "-e", f"scipy_source={tmp_path}")
     job.assert_busy()
     assert processes(cluster, *CLUSTER) == before
@@ -133,6 +142,38 @@ test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/
     for host in CLUSTER:
         cluster.shell(host, look)
         assert cluster.shell(host, packages) == shared[host]
+
+
+def test_upgrade_to_another_spark_waits_for_the_job(cluster, job):
+    old = active(cluster)
+    before = processes(cluster, *CLUSTER)
+    # Of the environment with another Spark nothing is there but what is looked at.
+    planted = (
+        "/opt/femto/packages/spark4 /opt/femto/envs/spark4 /var/lib/spark/cache/compiled-spark4"
+    )
+    plant = f"""
+set -e
+cd /opt/femto
+mkdir -p packages/spark4/pyspark envs/spark4
+sed 's/^__version__.*/__version__: str = "4.0.0"/' envs/{old}/spark/version.py > packages/spark4/pyspark/version.py
+ln -s ../../packages/spark4 envs/spark4/packages
+ln -s packages/pyspark envs/spark4/spark
+touch packages/spark4/.complete envs/spark4/.complete /var/lib/spark/cache/compiled-spark4
+"""  # noqa: E501
+    try:
+        for host in CLUSTER:
+            cluster.shell(host, plant)
+        done = cluster.playbook("playbooks/upgrade.yml", "-e", "scipy_environment=spark4", ok=False)
+        assert done.returncode != 0
+        told = " ".join(done.stdout.split())
+        assert re.search(r"femto-master: Spark would go from [\d.]+ to 4\.0\.0 while", told), told
+        assert active(cluster) == old
+        assert processes(cluster, *CLUSTER) == before
+        assert cluster.alive() == CLUSTER[1:]
+        job.assert_busy()
+    finally:
+        for host in CLUSTER:
+            cluster.shell(host, f"rm -rf {planted}")
 
 
 def test_upgrade_to_other_packages_and_roll_back_during_a_job(cluster, jobs):

@@ -82,7 +82,9 @@ class Doctor:
             self.wrong(f"there is no Spark in {home}", "run site.yml")
         else:
             found = re.search(
-                r'^__version__.*"(.*)"', (home / "version.py").read_text(), re.MULTILINE
+                r"^__version__[^=]*= *[\"']([^\"']*)",
+                (home / "version.py").read_text(),
+                re.MULTILINE,
             )
             self.facts["Spark"] = found.group(1) if found else "?"
         version = self.run(python, "-V") if os.access(python, os.X_OK) else ""
