@@ -200,6 +200,51 @@ echo other > envs/other/.complete
     assert active(cluster) == old
 
 
+def compiled(cluster, host: str, folders: str) -> set[str]:
+    """What is compiled of femto there: files, their sizes, and the seconds when they were made."""
+    find = f"cd /var/lib/spark/cache/femto && find {folders} -name '*.nb?' -printf '%p %s %T@\\n'"
+    return {re.sub(r"[.]\d*$", "", line) for line in cluster.shell(host, find).splitlines()}
+
+
+def test_what_one_node_has_compiled_others_take_over(cluster, tmp_path):
+    environments = "ls /opt/femto/envs"
+    before = set(cluster.shell("femto-master", environments).split())
+    another_femto(tmp_path, "IS_NEWER = True")
+    arguments = ("site.yml", "--tags", "scipy_install", "-e", f"scipy_source={tmp_path}")
+    forget = "rm -rf /var/lib/spark/cache/femto /var/lib/spark/cache/compiled-*"
+    for worker in CLUSTER[1:]:
+        cluster.shell(worker, forget)
+    done = cluster.playbook(*arguments)
+    (task,) = re.findall(r"TASK \[scipy : Compile femto for spark\].*?(?=TASK )", done.stdout, re.S)
+    assert re.findall(r"changed: \[(\S+)\]", task) == ["femto-master"]
+    (new,) = set(cluster.shell("femto-master", environments).split()) - before
+    marker = f"/var/lib/spark/cache/compiled-{new}"
+    folders = " ".join(cluster.shell("femto-master", f"cat {marker}").split())
+    made = compiled(cluster, "femto-master", folders)
+    assert made
+    # One that comes later takes over, too.
+    cluster.shell("femto-worker2", forget)
+    later = cluster.playbook(*arguments)
+    assert {host for host, number in later.changed.items() if number} == {"femto-worker2"}
+    for worker in CLUSTER[1:]:
+        assert compiled(cluster, worker, folders) == made
+        # And it is of use there: nothing is compiled anew.
+        cluster.shell(
+            worker,
+            f"""
+set -e
+cd /var/lib/spark/cache
+setpriv --reuid=spark --regid=spark --init-groups env HOME=/var/lib/spark XDG_CACHE_HOME=$PWD \
+    /opt/femto/envs/{new}/bin/python -c '
+import numpy, femto
+image = numpy.random.default_rng(1).integers(0, 256, (100, 90, 3), dtype=numpy.uint8)
+assert femto.decode(femto.encode(image)).shape == image.shape
+'
+""",
+        )
+        assert compiled(cluster, worker, folders) == made
+
+
 # A fault: the host it is planted on, how to plant it, how to mend it, what the doctor says.
 DROP_IN = "/run/systemd/system/spark-worker.service.d"
 FAULTS = {
