@@ -1,16 +1,20 @@
 """Compressing a folder: find out what there is to do, do it by the runner, report."""
 
 import hashlib
+import io
 import itertools
 import json
 import os
 import sqlite3
+import tempfile
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from femto import LaffError, codec
 from femto.bases import DEFAULT, load_basis
@@ -27,6 +31,11 @@ from .sandbox import UnreadablePicture
 
 PROBED_TOGETHER = 100
 """Most files whose headers one task reads."""
+PORTION_NBYTES = 512 << 20
+"""Pixels of one large picture that are under way at a time, at least; the driver holds what becomes
+of them."""
+PORTION_NBYTES_PER_CORE = 64 << 20
+"""And for every core: some ten tasks, so that few wait for the last one."""
 
 
 @dataclass(frozen=True)
@@ -433,7 +442,9 @@ class Job(Work):
     def take(self, picture: Picture, result: dict) -> None:
         if "data" in result:
             try:
-                tasks.save(self.settings, picture, result["record"], result["data"])
+                data = result["data"]
+                data = io.BytesIO(data) if isinstance(data, bytes) else data
+                tasks.save(self.settings, picture, result["record"], data)
             except (OSError, LaffError) as error:
                 failed = tasks.failure(picture, error)
                 self.fail(picture, failed["error"], fatal=failed["fatal"])
@@ -469,16 +480,21 @@ class Job(Work):
         """Compress one large picture by many tasks, in the same rounds as femto.encode."""
         began = time.monotonic()
         try:
-            facts, data = self._rounds(picture)
+            facts, archive = self._rounds(picture)
         except _Failed as failed:
             self.fail(picture, failed.reason, fatal=failed.fatal)
             return
+        except LaffError as error:  # such as a full disk for what is put aside
+            self.fail(picture, tasks.reason_of(error))
+            return
         shape = (picture.height, picture.width) + ((3,) if picture.channels == 3 else ())
-        facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
-        record = tasks.make_record(self.settings, picture, shape, facts)
-        self.take(picture, {"record": record, "data": data})
+        facts |= {"seconds": time.monotonic() - began}
+        with archive:
+            record = tasks.make_record(self.settings, picture, shape, facts)
+            self.take(picture, {"record": record, "data": archive})
 
-    def _rounds(self, picture: Picture) -> tuple[dict, bytes]:
+    def _rounds(self, picture: Picture) -> tuple[dict, BinaryIO]:
+        """What a record tells of a large picture, and its archive, in a file without a name."""
         target, basis = self.settings.target, self.options.basis
         depth, span = self._span(picture)
         search = codec.StepSearch(
@@ -492,8 +508,10 @@ class Job(Work):
         self._progress.watch(picture.archive, picture.pixels, self.settings.passes)
         history: list[tuple[float, int, float]] = []
         kept = None
+        look, icc, info = tasks.Look.nothing(), None, {}
         step = search.first()
         while step is not None:
+            tiles = codec.Tiles()
             results = self._on_tiles(
                 tasks.code_chunks,
                 picture,
@@ -503,18 +521,13 @@ class Job(Work):
                 span=span,
                 look=not history,
             )
-            if any(r.get("unseen") for r in results):
-                self._runner.feed([picture.source])
-                continue
-            if not history:
-                info = next(
-                    (i for r in results if (i := r["info"])["metadata"]), results[0]["info"]
-                )
-                look = sum((r["look"] for r in results), tasks.Look.nothing())
-            tiles = codec.Tiles()
             for result in results:
-                for index, tile in result.pop("tiles"):
+                for index, tile in result["tiles"]:
                     tiles[index] = tile
+                if not history:
+                    look += result["look"]
+                    if result["tiles"][0][0] == 0:  # the first ones speak for all
+                        icc, info = result["icc"], result["info"]
             header = codec.ImageHeader(
                 width=picture.width,
                 height=picture.height,
@@ -523,24 +536,32 @@ class Job(Work):
                 levels=span.levels,
                 limits=span.limits,
                 mapping=info.get("mapping"),
-                icc=results[0]["icc"],
+                icc=icc,
                 **tasks.embedded(self.settings, picture, info),
             )
-            data = codec.assemble(header, step=step, basis=basis, **self.settings.plan, tiles=tiles)
-            history.append((step, len(data), tiles.sse))
+            archive = tempfile.TemporaryFile()  # noqa: SIM115 (the best one stays open)
+            try:
+                nbytes = codec.assemble(
+                    header, step=step, basis=basis, **self.settings.plan, tiles=tiles, file=archive
+                )
+            except OSError as error:
+                raise LaffError(
+                    f"{tempfile.gettempdir()}: no room for a large archive ({error.strerror}): "
+                    "free some, or name another folder in TMPDIR"
+                ) from None
+            history.append((step, nbytes, tiles.sse))
             if search.best(history) == len(history) - 1:
-                kept = (tiles, data, header.icc)
+                kept = (tiles, archive)
             step = search.next(history)
-        tiles, data, icc = kept
+        tiles, archive = kept
         seen = [seen for seen in tiles.seen if seen is not None]
         facts = {}
         if seen:
             facts = measure.Watch(picture.width, picture.height, None).facts(seen, icc, span.levels)
         best = history[search.best(history)]
         outcome = search.outcome(best)
-        return facts | tasks.remarks(
-            self.settings, picture, info, look, span, best[2], outcome, len(data)
-        ), data
+        facts |= tasks.remarks(self.settings, picture, info, look, span, best[2], outcome, best[1])
+        return facts | {"archive_bytes": best[1]}, archive
 
     def _span(self, picture: Picture) -> tuple[int, Span]:
         """The bits of a large picture's samples and the levels that it uses."""
@@ -550,49 +571,54 @@ class Job(Work):
         counts = None
         if codec.needs_counts(picture.dtype, bits, levels):
             results = self._on_tiles(tasks.count_chunks, picture, f"levels of {picture.title}")
-            if any(r.get("unseen") for r in results):
-                self._runner.feed([picture.source])
-                return self._span(picture)
-            first, *others = (Counts.unpack(r["counts"]) for r in results)
+            first, *others = (Counts.unpack(result["counts"]) for result in results)
             counts = sum(others, first)
         try:
             return codec.span_of(picture.dtype, bits, levels and Levels(*levels), counts)
         except LaffError as error:
             raise _Failed(str(error)) from None
 
-    def _on_tiles(self, function, picture, description, count=None, **what) -> list[dict]:
-        """Run a task function over all tiles of a picture, `what` to do in its chunks; fed in
-        portions if need be, of which `count` is told."""
+    def _on_tiles(self, function, picture, description, count=None, **what) -> Iterator[dict]:
+        """Run a task function over all tiles of a picture, `what` to do in its chunks, and yield
+        the results in portions, so that memory does not follow the picture; `count` is told of
+        every portion that is fed. Raises _Failed."""
         fed = self._runner.is_fed(picture.source)
         # The driver's own process keeps what it decodes from one chunk to the next.
         segment = None if fed else picture.segment
         groups = plan.group_tiles(_grid(picture), self._runner.cores, segment)
-        chunks = [tasks.Chunk(picture, group, **what) for group in groups]
+        chunks = deque(tasks.Chunk(picture, group, **what) for group in groups)
         run = partial(
             self._runner.spread_safely,
             partial(function, self.settings),
             description=description,
             lost=lambda chunk, reason: {"key": picture.archive, "error": reason},
         )
-        results = []
+        while chunks:
+            portion = self._portion(chunks, fed)
+            results = run(parts=[self._with_pixels(c) if fed else c for c in portion])
+            if any(result.get("unseen") for result in results):
+                self._runner.feed([picture.source])
+                fed = True
+                chunks.extendleft(reversed(portion))
+                continue
+            for result in results:
+                if "error" in result:
+                    raise _Failed(result["error"], result.get("fatal", False))
+            if fed and count is not None:
+                count(picture.archive, sum(t.height * t.width for c in portion for t in c.tiles))
+            yield from results
+
+    def _portion(self, chunks: deque[tasks.Chunk], fed: bool) -> list[tasks.Chunk]:
+        """Take as many chunks as memory may hold the pixels of, or what becomes of them."""
+        most = self._runner.portion_nbytes()
         if not fed:
-            results = run(parts=chunks)
-        else:
-            sample_bytes = picture.channels * picture.dtype.itemsize
-            portion, pixels = [], 0
-            for chunk in chunks:
-                portion.append(chunk)
-                pixels += sum(t.height * t.width for t in chunk.tiles)
-                enough = pixels * sample_bytes >= self._runner.portion_nbytes()
-                if enough or chunk is chunks[-1]:
-                    results += run(parts=[self._with_pixels(c) for c in portion])
-                    if count is not None:
-                        count(picture.archive, pixels)
-                    portion, pixels = [], 0
-        for result in results:
-            if "error" in result:
-                raise _Failed(result["error"], result.get("fatal", False))
-        return results
+            most = max(PORTION_NBYTES, self._runner.cores * PORTION_NBYTES_PER_CORE)
+        portion, nbytes = [], 0
+        while chunks and (not portion or nbytes < most):
+            portion.append(chunks.popleft())
+            pixels = sum(tile.height * tile.width for tile in portion[-1].tiles)
+            nbytes += pixels * portion[-1].picture.channels * portion[-1].picture.dtype.itemsize
+        return portion
 
     def _with_pixels(self, chunk: tasks.Chunk) -> tasks.Chunk:
         self._runner.check()

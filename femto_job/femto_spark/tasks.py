@@ -3,13 +3,16 @@
 An exception in a task would make Spark repeat it and then give up the whole job, for one bad file.
 """
 
+import io
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,7 +23,7 @@ from femto.samples import Counts, Levels, Span
 from . import measure, pulse
 from .look import Look
 from .plan import Picture, Source
-from .records import append_record, write_whole
+from .records import append_record, whole_file
 from .runner import Folders, Item
 from .sandbox import Sandbox, UnreadablePicture
 
@@ -245,7 +248,7 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
     result = {"key": picture.archive, "record": record}
     if item.payload is not None:
         return result | {"data": data}
-    save(settings, picture, record, data)
+    save(settings, picture, record, io.BytesIO(data))
     return result
 
 
@@ -259,19 +262,30 @@ def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
     return kept
 
 
-def save(settings: Settings, picture: Picture, record: dict, data: bytes) -> None:
-    """Write an archive and its record. Raises OSError; LaffError if a file of other origin has its
-    name."""
+def save(settings: Settings, picture: Picture, record: dict, data: BinaryIO) -> None:
+    """Write an archive, from the beginning of `data`, and its record. Raises OSError; LaffError if
+    a file of other origin has its name."""
     path = Path(settings.folders.output, record["archive"])
-    if picture.unclaimed and path.exists() and path.read_bytes() != data:
+    if picture.unclaimed and path.exists() and not _is_copy(path, data):
         raise LaffError(foreign(picture))
     writer = f"{settings.folders.run}-{socket.gethostname()}-{os.getpid()}"
-    write_whole(
+    data.seek(0)
+    with whole_file(
         path,
-        data,
         below=settings.folders.output,
         before_rename=lambda: append_record(settings.folders.output, writer, record),
-    )
+    ) as file:
+        shutil.copyfileobj(data, file)
+
+
+def _is_copy(path: Path, data: BinaryIO) -> bool:
+    """Whether a file holds the same bytes."""
+    data.seek(0)
+    with open(path, "rb") as file:
+        while ours := data.read(1 << 20):
+            if file.read(len(ours)) != ours:
+                return False
+        return not file.read(1)
 
 
 def foreign(picture: Picture) -> str:
