@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .codec import decode_bands, info, parse
+import femto
+
 from .container import BELIEVED_PIXELS, check_pixels
 from .errors import LaffError
 from .pictures import write_picture
@@ -358,8 +359,8 @@ def make_picture(
     """
     began = time.monotonic()
     if wanted.region is None:
-        archive = parse(archive)
-    about = info(archive)
+        archive = femto.parse(archive)
+    about = femto.info(archive)
     height, width = (wanted.region or (0, 0, about["height"], about["width"]))[2:]
     kind, samples, dtype = _form(about, wanted.format)
     if wanted.format is None and kind != "png":
@@ -367,7 +368,7 @@ def make_picture(
     if wanted.region is None and kind in ("jpg", "webp"):  # written from memory, not in bands
         check_pixels(archive, height * width, wanted.max_pixels)
     _make_folder(path.parent)
-    bands = decode_bands(
+    bands = femto.decode_bands(
         archive,
         region=wanted.region,
         fraction=wanted.fraction,

@@ -27,6 +27,20 @@ def test_import_brings_in_nothing_heavy(repository):
     assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "[]"
 
 
+@pytest.mark.parametrize("program", ["compress", "decompressor", "restore", "train"])
+def test_help_is_told_without_the_compiler(repository, program):
+    """Nor is anything written for it, such as a folder for compiled code by root."""
+    code = (
+        f"import sys, {program}\n"
+        f"sys.argv = ['{program}.py', '--help']\n"
+        "try:\n"
+        f"    {program}.main()\n"
+        "except SystemExit:\n"
+        "    print('numba' in sys.modules)\n"
+    )
+    assert run(code, PYTHONPATH=str(repository / "femto_job")).splitlines()[-1] == "False"
+
+
 def test_nothing_compiles_at_import(repository):
     code = (
         "from femto import codec, contexts, entropy, kstrings, partition, bases, blocks, classes\n"
