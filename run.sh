@@ -6,7 +6,7 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark scipy
+femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark pyarrow scipy
 femto_java
 
 output=images_out

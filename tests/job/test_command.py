@@ -1,11 +1,13 @@
 """The command line as people use it: exit statuses, messages, interruption."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +311,54 @@ def test_help_tells_the_exit_statuses(tmp_path):
     done = command_here(compress.main, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "exit status" in done.stdout and os.fspath("images_out") in done.stdout
+
+
+HIDE = """
+import os, sys
+from importlib.machinery import PathFinder
+class Visible(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name not in os.environ["HIDDEN"].split(","):
+            return super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Visible
+"""
+
+
+def test_it_needs_no_more_than_run_sh_installs(tmp_path):
+    """Other packages that happen to be here are hidden from all of the job's processes."""
+    (line,) = re.findall(r"^femto_python (.+)$", (JOB.parent / "run.sh").read_text(), re.M)
+    known = {_plain(d.metadata["Name"]): d for d in metadata.distributions()}
+    wanted, left = set(), [_plain(name) for name in line.split()]
+    while left:
+        name = left.pop()
+        if name in known and name not in wanted:
+            wanted.add(name)
+            needs = (r for r in known[name].requires or () if "extra ==" not in r)
+            left += [_plain(re.match(r"[\w.-]+", need)[0]) for need in needs]
+    assert {"numpy", "pyspark"} <= wanted < set(known)
+    hidden = [
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if module.isidentifier() and not {_plain(owner) for owner in owners} & wanted
+    ]
+    assert "pytest" in hidden
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(HIDE)
+    save(tmp_path / "in" / "a.png", picture(20, 30, 1))
+    done = subprocess.run(
+        [sys.executable, JOB / "compress.py", "--input", "in", "--output", "out"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "hook"), "HIDDEN": ",".join(hidden)},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 compressed" in done.stdout
+    assert (tmp_path / "out" / "report.parquet").is_file()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
