@@ -16,8 +16,8 @@ from femto_spark.records import JobError
 
 _EPILOG = """\
 exit status: 0 all archives are restored; 1 some failed, the others are restored; 2 wrong options,
-folders, a full disk or no Spark; 130 interrupted. After 1, 2 and 130 the same command goes on
-where it was.
+folders, a full disk or no Spark; 3 a fault of femto; 130 interrupted. After all but 0 the same
+command goes on where it was.
 """
 
 

@@ -21,7 +21,8 @@ from femto_spark.records import JobError  # noqa: E402
 
 _EPILOG = """\
 exit status: 0 the basis is written; 2 wrong options, no pictures that can be learned from or no
-Spark; 130 interrupted. After 2 and 130 the same command goes on where it was.
+Spark; 3 a fault of femto; 130 interrupted. After 2, 3 and 130 the same command goes on where it
+was.
 """
 
 

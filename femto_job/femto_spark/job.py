@@ -21,7 +21,7 @@ from femto.bases import DEFAULT, load_basis
 from femto.samples import Counts, Levels, Span
 from femto.target import DEFAULT_QUALITY
 
-from . import measure, plan, pulse, report, session, tasks
+from . import measure, plan, pulse, report, tasks
 from .catalog import Catalog
 from .plan import Picture, Source, printable
 from .progress import Progress
@@ -238,30 +238,23 @@ class Job(Work):
         return status.st_size == record["archive_bytes"]
 
     def _on_spark(self, records: Records, catalog: Catalog) -> None:
-        options, context = self.options, None
-        try:
-            self._progress.phase("starting Spark")
-            context = self._get_context()
-            with Runner(
-                context, self.settings.folders, reader=options.reader, say=self._progress.say
-            ) as runner:
-                self._runner = runner
-                self.task = partial(tasks.compress_pictures, self.settings)
-                if self.settings.basis_file is not None:
-                    context.addFile(str(Path(options.basis).resolve()))
-                self._progress.phase("waiting for the workers")
-                runner.find_view(catalog.some_new(2 * runner.cores))
-                self._probe(catalog)
-                self._progress.phase("naming archives")
-                catalog.name_archives()
-                self._plan(records, catalog)
-                self._execute(catalog)
-        except (JobError, OSError):
-            raise
-        except Exception:
-            if context is not None and session.is_stopped(context):
-                raise JobError(session.GONE) from None
-            raise
+        options = self.options
+        self._progress.phase("starting Spark")
+        context = self._get_context()
+        with Runner(
+            context, self.settings.folders, reader=options.reader, say=self._progress.say
+        ) as runner:
+            self._runner = runner
+            self.task = partial(tasks.compress_pictures, self.settings)
+            if self.settings.basis_file is not None:
+                context.addFile(str(Path(options.basis).resolve()))
+            self._progress.phase("waiting for the workers")
+            runner.find_view(catalog.some_new(2 * runner.cores))
+            self._probe(catalog)
+            self._progress.phase("naming archives")
+            catalog.name_archives()
+            self._plan(records, catalog)
+            self._execute(catalog)
 
     def _probe(self, catalog: Catalog) -> None:
         """Read the headers of new files: the catalog learns their pages, and those without a page

@@ -32,7 +32,7 @@ from femto.reconstruction import (
 )
 from femto.written import Written, remove_parts
 
-from . import report, session
+from . import report
 from .plan import Source, printable
 from .progress import Progress, bytes_text, seconds_text
 from .records import JobError, Records, write_whole
@@ -328,7 +328,6 @@ class Restore(Work):
     def _spread(self, archives: Iterator[Archive], found: Found) -> None:
         folders = self.settings.folders
         write_whole(folders.token, folders.run.encode())
-        context = None
         try:
             self._progress.phase("starting Spark")
             context = self._get_context()
@@ -344,12 +343,6 @@ class Restore(Work):
                 self._progress.phase("restoring", total=len(found.archives), unit="archives")
                 self._progress.step(ended)
                 self._runner.run(self._jobs(archives))
-        except (JobError, OSError):
-            raise
-        except Exception:
-            if context is not None and session.is_stopped(context):
-                raise JobError(session.GONE) from None
-            raise
         finally:
             folders.token.unlink(missing_ok=True)
 

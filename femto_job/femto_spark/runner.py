@@ -143,9 +143,13 @@ class Runner:
     def __enter__(self) -> "Runner":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         for sandbox in self._sandboxes:
             sandbox.close()
+        # Whatever was called on a Spark that is gone says so in words of its own.
+        unexpected = isinstance(error, Exception) and not isinstance(error, (JobError, OSError))
+        if unexpected and session.is_stopped(self.context):
+            raise JobError(session.GONE) from None
 
     @property
     def cores(self) -> int:
