@@ -2,13 +2,12 @@
 
     python3 bench/pages.py FOLDER          # FOLDER/train, 24 pages, and FOLDER/test, 8
 
-Words of femto's first specification, set in the fonts that matplotlib brings, in three sizes and
-one or two columns, then scanned at 150 dpi: turned a little, blurred, on uneven paper, with noise.
-The same pages every time.
+The words of pages.txt, set in the fonts that matplotlib brings, in three sizes and one or two
+columns, then scanned at 150 dpi: turned a little, blurred, on uneven paper, with noise. The same
+pages every time.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -23,12 +22,6 @@ from bench import ROOT
 WIDTH, HEIGHT = 1240, 1754
 MARGIN = 110
 FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral", "DejaVuSerif-Italic")
-
-
-def words() -> list[str]:
-    """The words of a document that never changes."""
-    text = (ROOT / "docs" / "SPEC1.md").read_text(encoding="utf-8")
-    return re.findall(r"[A-Za-z][A-Za-z,.;:'()-]*", text)
 
 
 def set_page(rng: np.random.Generator, vocabulary: list[str]) -> Image.Image:
@@ -68,7 +61,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     options = parser.parse_args(argv)
-    vocabulary = words()
+    vocabulary = (ROOT / "bench" / "pages.txt").read_text(encoding="utf-8").split()
     rng = np.random.default_rng(1)
     for name, count in (("train", 24), ("test", 8)):
         folder = options.folder / name

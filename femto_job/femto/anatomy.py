@@ -14,7 +14,6 @@ from .blocks import CELL, ZIGZAG, ZONES
 from .codec import decode_field, parse
 from .container import Archive
 from .contexts import Field
-from .errors import LaffError
 from .samples import levels_of
 from .tiles import Tile, tile_grid
 
@@ -40,17 +39,6 @@ class Layer(NamedTuple):
     stop: int
 
 
-def _parse(archive) -> Archive:
-    """An archive of the present version, parsed."""
-    parsed = parse(archive)
-    if parsed.version == 1:
-        raise LaffError(
-            f"{parsed.name}: archives of version 1 can be decoded, but not be taken apart: "
-            "decode it and compress it again"
-        )
-    return parsed
-
-
 def _decoded(parsed: Archive) -> Iterator[tuple[Tile, Field, Basis]]:
     """The tiles of an archive, what their strings say, and its basis."""
     for tile in tile_grid(parsed.header.height, parsed.header.width, parsed.tile):
@@ -65,7 +53,7 @@ def _check_plane(parsed: Archive, plane: int) -> None:
 
 def layers(archive) -> list[Layer]:
     """What each layer of an archive adds, in their order."""
-    parsed = _parse(archive)
+    parsed = parse(archive)
     found, before, first = [], None, 0
     for level, stop in kstrings.LAYERS[parsed.passes][: len(parsed.layers)]:
         first = first if level == before else 0
@@ -80,7 +68,7 @@ def block_map(archive, *, plane: int = 0) -> list[Block]:
     `archive` is bytes, a path or what `femto.parse` returned; `plane` 0 is luma, 1 and 2 chroma.
     Blocks at the right and lower edge may hang over the picture.
     """
-    parsed = _parse(archive)
+    parsed = parse(archive)
     _check_plane(parsed, plane)
     found = []
     for tile, field, _ in _decoded(parsed):
@@ -99,7 +87,7 @@ def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
     have one for each of their 8 x 8 cells. Of an archive that was cut where a pass ends they are in
     the steps of that pass. Parameters as for `block_map`; `component` 0 to 63.
     """
-    parsed = _parse(archive)
+    parsed = parse(archive)
     _check_plane(parsed, plane)
     if not 0 <= component < ZONES:
         raise ValueError(f"component {component}: there are components 0 to {ZONES - 1}")
@@ -128,7 +116,7 @@ def decode_components(archive, count: int) -> np.ndarray:
     Returns (h, w) or (h, w, 3), uint8 or uint16, as `femto.decode` does, which takes whole
     layers.
     """
-    parsed = _parse(archive)
+    parsed = parse(archive)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     image = np.empty(shape, header.dtype)

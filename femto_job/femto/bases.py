@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import contexts, entropy, model, partition, restore, version1
+from . import contexts, entropy, model, partition, restore
 from .blocks import SIZES, ZIGZAG, ZONES
 from .container import is_plain
 from .contexts import Learned
@@ -298,7 +298,7 @@ def read_basis(path: str | Path) -> Basis:
             if header.get("version") != VERSION:
                 raise LaffError(
                     f"{path}: version {header.get('version')!r} of the basis format is unknown "
-                    f"here (this femto reads {VERSION}): install a newer femto"
+                    f"here (this femto reads {VERSION}): use the femto that trained it"
                 )
             arrays = {name: npz[name] for name in _ARRAYS}
     except FileNotFoundError:
@@ -346,37 +346,27 @@ def load_basis(name: str = DEFAULT) -> Basis:
     return read_basis(name)
 
 
-@functools.lru_cache(maxsize=4)
-def _load_basis1(name: str = DEFAULT) -> version1.Basis1:
-    """As `load_basis`, for archives of version 1."""
-    path = Path(name)
-    if name == DEFAULT:
-        path = importlib.resources.files(version1) / f"{name}.basis"
-    elif path.stat().st_size > version1.MAX_FILE:
-        raise LaffError(f"{path}: too large for a basis file: give one that femto trained")
-    return version1.read_basis(path.read_bytes(), name)
-
-
 def check_basis(path: str | Path | None) -> None:
     """LaffError if there is a path, and no file there."""
     if path is not None and not Path(path).is_file():
         raise LaffError(f"{path}: no such basis file: check the name")
 
 
-def basis_of(archive) -> Basis | version1.Basis1:
+def basis_of(archive) -> Basis:
     """The basis that a parsed archive was made with, by name and (the beginning of its) hash.
 
     Looked for among the shipped ones, then in the archive's `basis_file`, then as NAME.basis and
     in a folder `basis` beside the archive. Raises LaffError, naming the one that is needed, if it
     is not found.
     """
-    load = _load_basis1 if archive.version == 1 else load_basis
     name, sha256, folder = archive.basis_name, archive.basis_sha256, Path(archive.name).parent
     beside = (folder / f"{name}.basis", folder / "basis" / f"{name}.basis")
     check_basis(archive.basis_file)
     for path in (DEFAULT, archive.basis_file, *filter(Path.is_file, beside)):
-        if sha256 and path is not None and (found := load(str(path))).sha256.startswith(sha256):
-            return found
+        if sha256 and path is not None:
+            found = load_basis(str(path))
+            if found.sha256.startswith(sha256):
+                return found
     given = "" if archive.basis_file is None else f", which {archive.basis_file} is not"
     raise LaffError(
         f"{archive.name}: needs the basis {name!r} ({sha256[:12]}…){given}: give its file with "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import blocks, container, kstrings, partition, version1
+from . import blocks, container, kstrings, partition
 from .bases import Basis, basis_of, load_basis
 from .blocks import Layout
 from .container import BELIEVED_PIXELS, Archive, EncodedTile, ImageHeader, Tiles, check_pixels
@@ -434,34 +434,16 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
 
 
 def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> tuple[Field, Basis]:
-    """What the strings of tile number `index` of an archive of the present version say, as far as
-    its first `layers` layers go: its blocks and integers, and the basis that they are of. Raises
-    LaffError."""
-    layout = _layout(parsed, index)
+    """What the strings of tile number `index` of an archive say, as far as its first `layers`
+    layers go: its blocks and integers, and the basis that they are of. Raises LaffError."""
+    header = parsed.header
+    tile = tile_at(index, header.height, header.width, parsed.tile)
+    layout = Layout(tile.height, tile.width, header.channels)
     basis = basis_of(parsed)
     strings = [strings[index] for strings in parsed.layers[:layers]]
     field = Field(layout, parsed.passes, parsed.tune)
     kstrings.decode(parsed.blocks[index], strings, basis, field)
     return field, basis
-
-
-def _layout(parsed: Archive, index: int) -> Layout:
-    header = parsed.header
-    tile = tile_at(index, header.height, header.width, parsed.tile)
-    return Layout(tile.height, tile.width, header.channels)
-
-
-def _decode_version1(parsed: Archive, index: int, layers: int | None):
-    layout = _layout(parsed, index)
-    return version1.decode_scores(
-        parsed.blocks[index],
-        [strings[index] for strings in parsed.layers[:layers]],
-        layout.height,
-        layout.width,
-        layout.planes,
-        parsed.step,
-        basis_of(parsed),
-    )
 
 
 def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
@@ -472,18 +454,9 @@ def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
     `classes` say how the tile is cut; and of a tile of three planes the matrix, float32 (3, 3),
     whose row p is what plane p adds to R, G and B.
     """
-    if parsed.version == 1:
-        colour = blocks.GREY_AXES.astype(np.float32) if parsed.header.channels == 3 else None
-        return *_decode_version1(parsed, index, layers), colour
     field, basis = decode_field(parsed, index, layers=layers)
     scores = kstrings.dequantise(field, parsed.step, basis)
     return scores, field, blocks.colour_matrices(field.colour)[1] if field.colour else None
-
-
-def zone_ends(version: int, passes: int) -> list[int]:
-    """The zone after the last that is known from the first layer, the first two, and so on up to
-    the first number of layers that holds all zones."""
-    return list(version1.LAYER_ENDS) if version == 1 else kstrings.zone_ends(passes)
 
 
 def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
@@ -492,8 +465,6 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
     Returns its samples, (h, w) or (h, w, 3), uint8 or uint16.
     """
     header = parsed.header
-    if parsed.version == 1:
-        return version1.to_pixels(*_decode_version1(parsed, index, layers), header.bits)
     field, basis = decode_field(parsed, index, layers=layers)
     scores = kstrings.dequantise(field, parsed.step, basis)
     planes = kstrings.planes_of(scores, field, parsed.step, basis)
@@ -661,7 +632,7 @@ def info(archive) -> dict:
     header = parsed.header
     return {
         "format": container.FORMAT,
-        "version": parsed.version,
+        "version": container.VERSION,
         "width": header.width,
         "height": header.height,
         "mode": header.mode,
@@ -713,7 +684,6 @@ def truncate(
             blocks=parsed.blocks,
             layers=parsed.layers[:count],
             tile=parsed.tile,
-            version=parsed.version,
             packed=parsed.packed,
         )
 

@@ -29,7 +29,7 @@ from .tiles import TILE, tile_count
 
 FORMAT = "laff"
 VERSION = 2
-"""What is written; all versions from 1 on are read."""
+"""What is written and read."""
 PASSES = (4, 1)
 """In how many passes a picture may be coded; the first is what a header without them means."""
 TUNES = ("psnr", "perceptual")
@@ -252,7 +252,6 @@ class Archive:
     """A parsed archive: header, and the strings of its layers (`layers[layer][tile]`)."""
 
     header: ImageHeader
-    version: int
     basis_name: str
     basis_sha256: str
     step: float
@@ -284,17 +283,19 @@ def _head(
     passes: int,
     tune: str,
     tile: int,
-    version: int,
-    metadata: str | dict | None,
+    metadata: str | None,
 ) -> dict:
     image = {
         "width": header.width,
         "height": header.height,
         "mode": header.mode,
         "bits": header.bits,
-        "source": header.source,
-        "icc": None if header.icc is None else base64.b64encode(header.icc).decode(),
     }
+    # Small pictures feel every byte: what is not there, or is as usual, is not named.
+    if header.source is not None:
+        image["source"] = header.source
+    if header.icc is not None:
+        image["icc"] = base64.b64encode(header.icc).decode()
     if header.levels != levels_of(header.bits):
         image["levels"] = list(header.levels)
     if header.limits != header.levels:
@@ -303,23 +304,19 @@ def _head(
         image["mapping"] = header.mapping
     head = {
         "format": FORMAT,
-        "version": version,
+        "version": VERSION,
         "image": image,
         "metadata": metadata,
-        "basis": {"name": basis_name, "sha256": basis_sha256},
+        "basis": {"name": basis_name, "sha256": basis_sha256[:HASH_DIGITS]},
         "step": step,
         "tile": tile,
     }
-    if version > 1:
-        # Small pictures feel every byte: what is not there is not named.
-        for part, key in ((image, "source"), (image, "icc"), (head, "metadata")):
-            if part[key] is None:
-                del part[key]
-        head["basis"]["sha256"] = basis_sha256[:HASH_DIGITS]
-        if passes != PASSES[0]:
-            head["passes"] = passes
-        if tune != TUNES[0]:
-            head["tune"] = tune
+    if metadata is None:
+        del head["metadata"]
+    if passes != PASSES[0]:
+        head["passes"] = passes
+    if tune != TUNES[0]:
+        head["tune"] = tune
     return head
 
 
@@ -460,8 +457,7 @@ def write(
     passes: int = PASSES[0],
     tune: str = TUNES[0],
     tile: int = TILE,
-    version: int = VERSION,
-    packed: str | dict | None = None,
+    packed: str | None = None,
     file=None,
 ) -> bytes | int:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
@@ -475,7 +471,7 @@ def write(
         packed = pack_metadata(header.metadata)
     source, mapping = _plain_source(header.source), _plain_mapping(header)
     header = replace(header, source=source, mapping=mapping)
-    head = _head(header, basis_name, basis_sha256, step, passes, tune, tile, version, packed)
+    head = _head(header, basis_name, basis_sha256, step, passes, tune, tile, packed)
     crc = _crc(head)
     begin = _dump(head | {"crc": crc})
     if len(begin) > MAX_HEADER - (1 << 16):
@@ -1026,10 +1022,10 @@ def _checked(top: dict, name: str) -> tuple[Archive, int]:
     if top.get("format") != FORMAT:
         raise LaffError(f"{name}: not a .laff archive: give a file that femto compressed")
     version = top.get("version")
-    if type(version) is not int or not 1 <= version <= VERSION:
+    if type(version) is not int or version != VERSION:
         raise LaffError(
             f"{name}: version {_shown(version)} of the format is unknown here "
-            f"(this femto reads 1 to {VERSION}): install a newer femto"
+            f"(this femto reads {VERSION}): use the femto that wrote it"
         )
     image, basis = top["image"], top["basis"]
     width = _integer(image["width"], 1, MAX_SIDE, "width")
@@ -1038,31 +1034,21 @@ def _checked(top: dict, name: str) -> tuple[Archive, int]:
     if image["mode"] not in ("L", "RGB"):
         raise ValueError(f"mode is {_shown(image['mode'])}, not L or RGB")
     bits = _integer(image["bits"], 1, 16, "bits")
-    levels, limits, mapping = levels_of(bits), None, None
-    if top["version"] == 1:
-        if bits not in (8, 16):
-            raise ValueError(f"bits is {bits!r}, not 8 or 16")
-    else:
-        levels = _levels(image, "levels", levels_of(bits)) or levels
-        limits = _levels(image, "limits", levels_of(bits))
-        if levels.low == levels.high:
-            raise ValueError("levels is a single one")
-        if limits is not None and not (limits.low <= levels.low and levels.high <= limits.high):
-            raise ValueError("limits do not hold the levels")
-        mapping = check_mapping(image.get("mapping"), limits or levels)
+    levels = _levels(image, "levels", levels_of(bits)) or levels_of(bits)
+    if levels.low == levels.high:
+        raise ValueError("levels is a single one")
+    limits = _levels(image, "limits", levels_of(bits)) or levels
+    if not (limits.low <= levels.low and levels.high <= limits.high):
+        raise ValueError("limits do not hold the levels")
+    mapping = check_mapping(image.get("mapping"), limits)
     tile = _integer(top["tile"], 16, MAX_TILE, "tile")
     step = top["step"]
-    least = 1e-3 if top["version"] == 1 else 0.999 * finest_step(levels, limits or levels)
+    least = 0.999 * finest_step(levels, limits)
     if type(step) not in (int, float) or not math.isfinite(step) or not least <= step <= 1e6:
         raise ValueError(f"step is {_shown(step)}")
-    icc, source, metadata = image.get("icc"), image.get("source"), top.get("metadata")
+    icc, source, packed = image.get("icc"), image.get("source"), top.get("metadata")
     if not isinstance(source, (str, type(None))):
         raise ValueError("source is not a string")
-    packed = metadata
-    if top["version"] > 1 and metadata is not None:
-        metadata = unpack_metadata(packed)
-    elif not isinstance(metadata, (dict, type(None))):
-        raise ValueError("metadata is not an object")
     header = ImageHeader(
         width=width,
         height=height,
@@ -1070,14 +1056,12 @@ def _checked(top: dict, name: str) -> tuple[Archive, int]:
         bits=bits,
         source=source,
         icc=None if icc is None else base64.b64decode(icc, validate=True),
-        metadata=metadata,
+        metadata=None if packed is None else unpack_metadata(packed),
         levels=levels,
         limits=limits,
         mapping=mapping,
     )
     passes, tune = top.get("passes", PASSES[0]), top.get("tune", TUNES[0])
-    if top["version"] == 1:
-        passes, tune = 1, TUNES[0]
     if type(passes) is not int or passes not in PASSES:
         raise ValueError(f"passes is {_shown(passes)}")
     if tune not in TUNES:
@@ -1086,23 +1070,12 @@ def _checked(top: dict, name: str) -> tuple[Archive, int]:
         raise ValueError(f"the basis's name {_shown(basis['name'])} is not a plain one")
     if not isinstance(basis["sha256"], str) or not _HASH.fullmatch(basis["sha256"]):
         raise ValueError(f"the basis's hash is {_shown(basis['sha256'])}")
-    head = _head(
-        header,
-        basis["name"],
-        basis["sha256"],
-        step,
-        passes,
-        tune,
-        tile,
-        top["version"],
-        packed,
-    )
+    head = _head(header, basis["name"], basis["sha256"], step, passes, tune, tile, packed)
     crc = _crc(head)
     if crc != top["crc"]:
         raise ValueError("the header's checksum does not match")
     archive = Archive(
         header=header,
-        version=top["version"],
         basis_name=head["basis"]["name"],
         basis_sha256=head["basis"]["sha256"],
         step=float(step),

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import codec
+from . import codec, kstrings
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
-from .container import BELIEVED_PIXELS, PASSES, VERSION, check_pixels
+from .container import BELIEVED_PIXELS, PASSES, check_pixels
 from .errors import LaffError
 from .jit import inlined, njit
 from .model import CLASSES
@@ -325,10 +325,10 @@ def check_components(components: int) -> None:
         raise LaffError(f"{components!r} components are not possible: choose 1 to {ZONES}")
 
 
-def layers_of(components: int, version: int = VERSION, passes: int = PASSES[0]) -> int:
+def layers_of(components: int, passes: int = PASSES[0]) -> int:
     """How many layers of an archive hold the first so many components."""
     check_components(components)
-    return int(np.searchsorted(codec.zone_ends(version, passes), components)) + 1
+    return int(np.searchsorted(kstrings.zone_ends(passes), components)) + 1
 
 
 def features(
@@ -373,13 +373,11 @@ def features(
 
     parsed = codec.parse(
         archive,
-        layers=lambda top: max(
-            wanted, layers_of(components, top["version"], top.get("passes", PASSES[0]))
-        ),
+        layers=lambda top: max(wanted, layers_of(components, top.get("passes", PASSES[0]))),
         basis=basis,
         wanted=believed,
     )
-    layers = max(wanted, layers_of(components, parsed.version, parsed.passes))
+    layers = max(wanted, layers_of(components, parsed.passes))
     header = parsed.header
     if parsed.tile % CELL:
         raise LaffError(
@@ -391,7 +389,7 @@ def features(
     scores = np.empty((rows, columns, header.channels, components), np.float32)
     classes = np.empty((rows, columns), np.uint8)
     sizes = np.empty((rows, columns, kinds), np.uint8)
-    ends = codec.zone_ends(parsed.version, parsed.passes)
+    ends = kstrings.zone_ends(parsed.passes)
     last = ends[min(layers, len(parsed.layers), len(ends)) - 1] if parsed.layers else 0
 
     def fill(tile) -> None:

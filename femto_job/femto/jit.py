@@ -27,11 +27,9 @@ from numba.core.caching import (
 
 def _fingerprint() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    package = importlib.resources.files(__package__)
-    for folder in (package, package / "version1"):
-        for source in sorted(folder.iterdir(), key=lambda s: s.name):
-            if source.name.endswith(".py"):
-                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    for source in sorted(importlib.resources.files(__package__).iterdir(), key=lambda s: s.name):
+        if source.name.endswith(".py"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -94,8 +92,7 @@ class _Locator(_CacheLocator):
         return None  # the folder's name vouches for the sources
 
     def get_disambiguator(self):
-        # Modules of version1 are called as those of femto.
-        return f"{self._function.__module__}-{self._function.__code__.co_firstlineno}"
+        return str(self._function.__code__.co_firstlineno)
 
 
 class _Implementation(CompileResultCacheImpl):

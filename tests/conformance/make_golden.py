@@ -1,8 +1,8 @@
-"""Make the golden archives of the current format version, once, when a version is new.
+"""Make golden archives: of a new version of the format all of them, else those that are missing.
 
     python3 tests/conformance/make_golden.py [FOLDER]
 
-Archives that are there stay as they are: they are what older versions wrote.
+Archives that are there stay as they are: what was written once has to stay readable.
 """
 
 import hashlib

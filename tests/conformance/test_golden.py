@@ -1,4 +1,4 @@
-"""Archives written by this and earlier versions still give the same pictures."""
+"""Archives that were written once still give the same pictures."""
 
 import gzip
 import hashlib
@@ -21,10 +21,9 @@ def picture(path: Path) -> np.ndarray:
         return np.asarray(reader[:height, :width])
 
 
-def test_there_is_something_to_compare_for_every_version():
-    versions = {name.split("-")[0] for name in MANIFEST}
-    assert versions == {f"v{n}" for n in range(1, container.VERSION + 1)}
-    assert len(list(GOLDEN.glob("*.laff.gz"))) == len(MANIFEST)
+def test_there_is_something_to_compare():
+    assert {name.split("-")[0] for name in MANIFEST} == {f"v{container.VERSION}"}
+    assert {path.name for path in GOLDEN.glob("*.laff.gz")} == {f"{n}.laff.gz" for n in MANIFEST}
 
 
 @pytest.mark.parametrize("name", MANIFEST)
@@ -39,7 +38,7 @@ def test_golden_archives_decode(name):
     assert digest == MANIFEST[name]["pixels"]
 
 
-@pytest.mark.parametrize("name", [n for n in MANIFEST if n.startswith(f"v{container.VERSION}-")])
+@pytest.mark.parametrize("name", MANIFEST)
 def test_the_encoder_writes_the_same_strings(name):
     """On every machine: archives must not depend on which node of a cluster made them."""
     source = picture(GOLDEN / f"{name}.source.png")

@@ -215,9 +215,7 @@ def test_same_integers_and_pixels_within_one_after_every_layer(found, name):
             _check_pixels(low, high, codec.decode_tile(parsed, number, layers=layers))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(GOLDEN.glob(f"v{reference.VERSION}-*.laff.gz")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.laff.gz")), ids=lambda path: path.name)
 def test_golden_archives(basis, path):
     """The archives that the specification names as examples, from nothing but itself."""
     top = reference.read_archive(path.read_bytes())

@@ -1,5 +1,6 @@
 """Basis files and the tables made from them."""
 
+import json
 import shutil
 
 import numpy as np
@@ -72,9 +73,9 @@ def test_damaged_basis_files_are_refused(photo, tmp_path):
         except femto.LaffError as error:
             assert "b.basis" in str(error)
             assert "\n" not in str(error)
-    for content in (b"", b"PK", good[: len(good) // 2], b"x" * 100):
+    for content in (b"", b"PK", good[: len(good) // 2], b"x" * 100, bytes(bases.MAX_FILE + 1)):
         path.write_bytes(content)
-        with pytest.raises(femto.LaffError):
+        with pytest.raises(femto.LaffError, match=r"b\.basis: .* basis file"):
             bases.read_basis(path)
     with path.open("wb") as file:
         np.save(file, photo.means)
@@ -91,6 +92,18 @@ def test_damaged_basis_files_are_refused(photo, tmp_path):
             bases.read_basis(path)
     with pytest.raises(femto.LaffError, match="no such basis"):
         bases.read_basis(tmp_path / "none.basis")
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+def test_a_basis_of_another_version_is_refused(photo, tmp_path, version):
+    path = tmp_path / "b.npz"
+    bases.save_basis(photo, path)
+    with np.load(path) as npz:
+        arrays = dict(npz)
+    header = json.loads(arrays.pop("header").tobytes()) | {"version": version}
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    with pytest.raises(femto.LaffError, match=f"version {version!r} .*the femto that trained it$"):
+        bases.read_basis(path)
 
 
 def test_the_state_survives_packing():

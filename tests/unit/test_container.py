@@ -188,9 +188,9 @@ def written_as(header) -> dict:
     }  # fmt: skip
 
 
-def test_unknown_versions_are_refused(top):
-    for version in (0, 99, "1", None, True, 1.5):
-        refused(changed(top, version=version), "version")
+def test_other_versions_are_refused(top):
+    for version in (0, 1, 3, 99, "2", None, True, 2.0):
+        refused(changed(top, version=version), f"version {version!r}", "the femto that wrote it")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +266,18 @@ def test_swapped_strings_are_noticed(top):
 def test_strings_of_another_archive_are_noticed(top):
     other = json.loads(gzip.decompress(femto.encode(IMAGE[:, :80], quality=50)))
     refused(changed(top, strings=other["strings"]), "checksum")
+
+
+@pytest.mark.parametrize("effort, most", [("full", 13), ("fast", 6)])
+def test_more_layers_than_there_are_are_refused(effort, most):
+    parsed = femto.parse(femto.encode(IMAGE, effort=effort))
+    assert len(parsed.layers) == most
+    longer = container.write(
+        parsed.header, basis_name=parsed.basis_name, basis_sha256=parsed.basis_sha256,
+        step=parsed.step, passes=parsed.passes, blocks=parsed.blocks,
+        layers=[*parsed.layers, parsed.layers[-1]],
+    )  # fmt: skip
+    refused(longer, f"an archive of {most + 1} layers: the format has {most}")
 
 
 def test_a_bomb_is_not_unpacked():
