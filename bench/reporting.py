@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,11 @@ import bench  # noqa: F401  isort: skip  one thread, femto of this checkout
 from femto import pictures
 from femto_spark import plan, tasks
 from femto_spark.runner import Folders, Item
+from femto_spark.settings import Options, Settings
 
 CROP, CROPS = 2048, 3
 """Edge of the crops, in pixels, and the most of them that are cut from one picture."""
-WAYS = {"no report": None, "report": "shown", "report, SSIM of all": "all"}
+WAYS = {"no report": {"report": False}, "report": {}, "report, SSIM of all": {"ssim": "all"}}
 
 
 def collect(data: Path, folder: Path) -> list[tuple[Path, tuple[int, ...]]]:
@@ -60,7 +60,7 @@ def things(found: list, folder: Path) -> list[plan.Picture]:
     return made
 
 
-def seconds(settings: tasks.Settings, picture: plan.Picture) -> tuple[float, int]:
+def seconds(settings: Settings, picture: plan.Picture) -> tuple[float, int]:
     """CPU seconds of one task, and the bytes of its archive."""
     data = Path(settings.folders.path(picture.source)).read_bytes()
     began = time.process_time()
@@ -75,18 +75,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = things(collect(options.data, folder), folder)
-        settings = tasks.Settings(
-            folders=Folders(input=name, output=name, run="bench"),
-            target={}, plan={"effort": "full", "tune": "psnr"}, gray=False,
-            reading={"bands": None, "alpha": True, "range": None}, basis="photo", basis_file=None,
-            ssim=None, bits=None, strip=False, fingerprint="",
-        )  # fmt: skip
+        folders = Folders(input=name, output=name, run="bench")
+        settings = {
+            way: Settings(folders, Options(folder, folder, **options))
+            for way, options in WAYS.items()
+        }
         for picture in made[:1] + made[-1:]:  # compiled code is loaded
-            seconds(replace(settings, ssim="all"), picture)
+            seconds(settings["report, SSIM of all"], picture)
         took, nbytes = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0)
         for picture in made:
-            for way, ssim in WAYS.items():  # in turns: the machine's mood is the same for all
-                cpu, size = seconds(replace(settings, ssim=ssim), picture)
+            for way in WAYS:  # in turns: the machine's mood is the same for all
+                cpu, size = seconds(settings[way], picture)
                 took[way] += cpu
                 nbytes[way] += size
     megapixels = sum(p.pixels for p in made) / 1e6

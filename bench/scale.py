@@ -89,7 +89,7 @@ def remember(outcome, output: Path) -> None:
 
     for row in outcome.rows:
         if row["status"] == "done":
-            append_record(output, "bench", row)
+            append_record(output, row)
 
 
 def peak(pid: int | str) -> int:

@@ -10,9 +10,11 @@ import math
 import sys
 from pathlib import Path
 
-from femto import LaffError, __version__
-from femto_spark import command
-from femto_spark.records import JobError
+from femto import LaffError, cli
+from femto.cli.options import Parser, add_folders, add_job, add_recursive
+from femto.errors import JobError
+
+TARGETS = ("quality", "ratio", "psnr")
 
 _EPILOG = """\
 exit status: 0 all pictures are compressed; 1 some failed, the others are compressed (with --strict
@@ -24,21 +26,13 @@ also: some have warnings); 2 wrong options, folders, a full disk or no Spark; 3 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; ends the program for wrong options."""
-    parser = command.Parser(
-        prog="compress.py",
-        description="Compress a folder of pictures into .laff archives, on Spark.",
+    parser = Parser(
+        "compress.py",
+        "Compress a folder of pictures into .laff archives, on Spark.",
         epilog=_EPILOG,
-        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--input", type=Path, default=Path("images"), metavar="FOLDER", help="default: images")
-    add(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        default=Path("images_out"),
-        help="default: images_out; made if missing",
-    )
+    add_folders(parser, "images", "images_out")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--quality", type=float, help="1 (smallest) to 100 (best), default 75")
     target.add_argument("--ratio", type=float, help="instead: so many times smaller")
@@ -93,7 +87,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="keep nothing of EXIF, GPS, texts and the like, nor the picture's name, in archives; "
         "ICC profiles stay (default: keep them)",
     )
-    add("--recursive", action="store_true", help="sub-folders too; the output mirrors them")
+    add_recursive(parser)
     add(
         "--overwrite",
         action="store_true",
@@ -107,24 +101,11 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="the input folder was this one when its archives were made: they stay its own",
     )
     add(
-        "--report",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write report.html, report.csv and report.parquet (default: yes)",
-    )
-    add(
         "--ssim",
         choices=("shown", "all"),
         default="shown",
         help="SSIM, beside PSNR, of the pictures that report.html shows, or of all that are "
         "compressed, which costs a tenth more time (default: shown)",
-    )
-    add(
-        "--reader",
-        choices=("auto", "workers", "driver"),
-        default="auto",
-        help="who reads and writes the files: the workers, if they share the folders, or the "
-        "driver, which then feeds the workers (default: find out)",
     )
     add(
         "--cut-above",
@@ -137,8 +118,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="warnings, as of a target that cannot be met, are failures: exit status 1",
     )
-    add("--quiet", action="store_true", help="print errors only")
-    add("--version", action="version", version=f"femto {__version__}")
+    add_job(parser, "report.html, report.csv and report.parquet")
     options = parser.parse_args(arguments)
     if options.cut_above is not None and not options.cut_above >= 0:
         parser.error("--cut-above is a number of megapixels, 0 or more")
@@ -158,7 +138,7 @@ def _bands(text: str) -> list[int] | str:
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Run the job and return the exit status. Raises JobError."""
-    command.check_input(options.input)
+    cli.check_input(options.input)
     if options.output.exists() and not options.output.is_dir():
         raise JobError(f"{options.output}: is a file: name a folder with --output")
     from femto.bases import load_basis
@@ -167,17 +147,13 @@ def run(options: argparse.Namespace, get_context) -> int:
     from femto_spark import job
     from femto_spark.summary import summary
 
-    target = {
-        name: value
-        for name in ("quality", "ratio", "psnr")
-        if (value := getattr(options, name)) is not None
-    }
+    target = {name: value for name in TARGETS if (value := getattr(options, name)) is not None}
     try:
         StepSearch(**target, levels=levels_of(8), channels=3, raw_nbytes=3, samples=3).first()
         load_basis(options.basis)
     except LaffError as error:
         raise JobError(str(error)) from None
-    names = {f: getattr(options, f) for f in vars(options) if f not in ("quality", "ratio", "psnr")}
+    names = {name: value for name, value in vars(options).items() if name not in TARGETS}
     wanted = job.Options(**names, target=target)
     outcome = job.Job(wanted, get_context).run()
     if not options.quiet:
@@ -189,13 +165,13 @@ def run(options: argparse.Namespace, get_context) -> int:
             for text in row.get("warnings", ()):
                 print(f"compress.py: {row['picture']}: warning: {text}", file=sys.stderr)
     warned = options.strict and any(row.get("warnings") for row in outcome.rows)
-    return command.SOME_FAILED if warned or outcome.count("failed") else command.DONE
+    return cli.SOME_FAILED if warned or outcome.count("failed") else cli.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: returns the exit status."""
     options = parse_options(arguments)
-    return command.execute(run, options, prog="compress.py", spark_name="femto compress")
+    return cli.execute(run, options, prog="compress.py", spark_name="femto compress")
 
 
 if __name__ == "__main__":

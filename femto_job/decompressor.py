@@ -21,23 +21,22 @@ from pathlib import Path
 
 import femto
 from femto import LaffError
+from femto.cli.options import Parser, add_pictures, positive
 from femto.container import MAX_STREAM, arriving
 from femto.errors import printable
-from femto.pictures import EXTENSIONS
-from femto.pictures import FORMATS as SUFFIX_FORMATS
+from femto.folder import Found, LeftOut
+from femto.pictures import EXTENSIONS, FORMATS
 from femto.reconstruction import (
-    FORMATS,
-    Found,
     Wanted,
-    add_options,
     find_archives,
     make_picture,
+    no_archives,
     picture_names,
-    positive,
     remember,
     standing,
 )
-from femto.written import Written, remove_parts
+from femto.whole import remove_parts
+from femto.written import Written
 
 EPILOG = """\
 examples:
@@ -58,13 +57,6 @@ archives failed, 2 wrong arguments, 130 interrupted; after 1 and 130 the same co
 """
 
 OUTPUT_FOLDER = "images_out"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of command lines that says in one line what is wrong with them."""
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ class Given:
     archives: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     folders: int = 0
-    left: Found = field(default_factory=Found)
+    left: LeftOut = field(default_factory=LeftOut)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -141,14 +133,14 @@ def destination(parser: Parser, options: argparse.Namespace) -> tuple[Path, bool
         if target.exists() or suffix in EXTENSIONS:
             parser.error(f"-o {options.output} is not a folder; name one for several archives")
         return target, False
-    if suffix in SUFFIX_FORMATS:
-        told = SUFFIX_FORMATS[suffix]
-        if FORMATS.get(options.format) not in (None, told):
+    if suffix in FORMATS:
+        told = FORMATS[suffix]
+        if options.format not in (None, told):
             parser.error(f"-o {options.output} and --format {options.format} contradict each other")
         options.format = told
     elif suffix in EXTENSIONS:
-        parser.error(f"-o {options.output}: femto writes {', '.join(SUFFIX_FORMATS)}")
-    return target, suffix in SUFFIX_FORMATS or target.exists()
+        parser.error(f"-o {options.output}: femto writes {', '.join(FORMATS)}")
+    return target, suffix in FORMATS or target.exists()
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -157,7 +149,6 @@ def argument_parser() -> argparse.ArgumentParser:
         description="Reconstruct pictures from femto's archives.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "archives",
@@ -172,7 +163,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="folder, or for one archive a .png, .tif, .jpg or .webp file "
         f"(default: {OUTPUT_FOLDER})",
     )
-    prefix = add_options(parser)
+    prefix = add_pictures(parser)
     prefix.add_argument(
         "--progressive",
         action="store_true",
@@ -190,7 +181,6 @@ def argument_parser() -> argparse.ArgumentParser:
         "--info", action="store_true", help="print what the archives hold, decode nothing"
     )
     parser.add_argument("--json", action="store_true", help="with --info: one JSON object a line")
-    parser.add_argument("--version", action="version", version=f"femto {femto.__version__}")
     return parser
 
 
@@ -213,7 +203,7 @@ def line_of(text: object) -> str:
 def summary(counts: Counter, given: Given) -> str:
     """How a run over folders ended."""
     text = f"{counts['made']} restored, {counts['there']} were there, {counts['failed']} failed"
-    left = given.left.left_out()
+    left = given.left.texts()
     return text + (f"; left out: {', '.join(left)}" if left else "")
 
 
@@ -229,21 +219,17 @@ def expand(names: list[str], recursive: bool, skip: Path | None) -> Given:
             given.archives[name] = "stdin"
         elif os.path.isdir(name):
             given.folders += 1
+            found = Found(left_out=given.left)
             try:
-                found = find_archives(Path(name), recursive=recursive, skip=skip)
+                find_archives(Path(name), recursive=recursive, skip=skip, into=found)
             except OSError as exc:
                 given.failed.append(f"{name}: {exc.strerror}: allow this user to read it")
                 continue
-            for place in found.archives:
-                given.archives.setdefault(os.path.join(name, place), place)
+            for source in found.sources:
+                given.archives.setdefault(os.path.join(name, source.name), source.name)
             given.failed += [f"{os.path.join(name, place)}: {why}" for place, why in found.failed]
-            given.left.kinds += found.kinds
-            given.left.linked += found.linked
-            given.left.subfolders += found.subfolders
-            if not found.archives and not found.failed:
-                hint = "add --recursive to look into its sub-folders" if found.subfolders else ""
-                hint = hint or "name a folder of .laff.gz or .laff files"
-                given.failed.append(f"{name}: no archives in this folder: {hint}")
+            if not found.sources and not found.failed:
+                given.failed.append(f"{name}: {no_archives(given.left)}")
         elif os.path.isfile(name):
             given.archives[name] = os.path.basename(name)
         else:

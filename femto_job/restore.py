@@ -9,10 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from femto import __version__
-from femto.reconstruction import Wanted, add_options
-from femto_spark import command
-from femto_spark.records import JobError
+from femto import cli
+from femto.cli.options import Parser, add_folders, add_job, add_pictures
+from femto.errors import JobError, printable
 
 _EPILOG = """\
 exit status: 0 all archives are restored; 1 some failed, the others are restored; 2 wrong options,
@@ -23,57 +22,26 @@ command goes on where it was.
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; ends the program for wrong options."""
-    parser = command.Parser(
-        prog="restore.py",
-        description="Restore a folder of .laff archives to pictures, on Spark.",
-        epilog=_EPILOG,
-        allow_abbrev=False,
+    parser = Parser(
+        "restore.py", "Restore a folder of .laff archives to pictures, on Spark.", epilog=_EPILOG
     )
-    add = parser.add_argument
-    add(
-        "--input",
-        type=Path,
-        default=Path("images_out"),
-        metavar="FOLDER",
-        help="of archives (default: images_out)",
-    )
-    add(
-        "--output",
-        type=Path,
-        default=Path("pictures"),
-        metavar="FOLDER",
-        help="default: pictures; made if missing",
-    )
-    add_options(parser)
-    add(
-        "--report",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write report.csv (default: yes)",
-    )
-    add(
-        "--reader",
-        choices=("auto", "workers", "driver"),
-        default="auto",
-        help="who reads and writes the files: the workers, if they share the folders, or the "
-        "driver, which then feeds the workers (default: find out)",
-    )
-    add("--quiet", action="store_true", help="print errors only")
-    add("--version", action="version", version=f"femto {__version__}")
+    add_folders(parser, "images_out", "pictures", "of archives")
+    add_pictures(parser)
+    add_job(parser, "report.csv")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Run the job and return the exit status. Raises JobError."""
-    command.check_input(options.input, "archives")
+    cli.check_input(options.input, "archives")
     if options.output.exists() and not options.output.is_dir():
         raise JobError(f"{options.output}: is a file: name a folder with --output")
     if options.output.resolve() == options.input.resolve():
         raise JobError(f"{options.output}: holds the archives: name another folder with --output")
     if options.basis is not None and not Path(options.basis).is_file():
         raise JobError(f"{options.basis}: no such file: name a .basis file with --basis")
+    from femto.reconstruction import Wanted
     from femto_spark import restoring
-    from femto_spark.plan import printable
 
     job = restoring.Restore(
         restoring.Options(
@@ -98,13 +66,13 @@ def run(options: argparse.Namespace, get_context) -> int:
         more = outcome.counts["failed"] - len(outcome.failures)
         if more:
             print(f"restore.py: {more} more failed, see failures.csv", file=sys.stderr)
-    return command.SOME_FAILED if outcome.counts["failed"] else command.DONE
+    return cli.SOME_FAILED if outcome.counts["failed"] else cli.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: returns the exit status."""
     options = parse_options(arguments)
-    return command.execute(run, options, prog="restore.py", spark_name="femto restore")
+    return cli.execute(run, options, prog="restore.py", spark_name="femto restore")
 
 
 if __name__ == "__main__":

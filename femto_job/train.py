@@ -15,9 +15,9 @@ from pathlib import Path
 for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from femto import __version__  # noqa: E402
-from femto_spark import command  # noqa: E402
-from femto_spark.records import JobError  # noqa: E402
+from femto import cli  # noqa: E402
+from femto.cli.options import Parser, add_quiet  # noqa: E402
+from femto.errors import JobError  # noqa: E402
 
 _EPILOG = """\
 exit status: 0 the basis is written; 2 wrong options, no pictures that can be learned from or no
@@ -28,11 +28,8 @@ was.
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; ends the program for wrong options."""
-    parser = command.Parser(
-        prog="train.py",
-        description="Learn a basis from a folder of pictures, on Spark.",
-        epilog=_EPILOG,
-        allow_abbrev=False,
+    parser = Parser(
+        "train.py", "Learn a basis from a folder of pictures, on Spark.", epilog=_EPILOG
     )
     add = parser.add_argument
     add("--input", type=Path, required=True, metavar="FOLDER", help="pictures to learn from")
@@ -49,8 +46,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=1, help="which samples are drawn (default: 1)")
     add("--gray", action="store_true", help="turn colour pictures into grey ones")
     add("--recursive", action="store_true", help="sub-folders too")
-    add("--quiet", action="store_true", help="print errors only")
-    add("--version", action="version", version=f"femto {__version__}")
+    add_quiet(parser)
     options = parser.parse_args(arguments)
     if not 1 <= options.megapixels <= 1000:
         parser.error("--megapixels is a number from 1 to 1000")
@@ -59,7 +55,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace, get_context) -> int:
     """Learn, and return the exit status. Raises JobError."""
-    command.check_input(options.input)
+    cli.check_input(options.input)
     if options.output.suffix != ".basis" or options.output.is_dir():
         raise JobError(f"{options.output}: not a name for a basis: name a file NAME.basis")
     if not options.output.parent.is_dir():
@@ -70,13 +66,13 @@ def run(options: argparse.Namespace, get_context) -> int:
     outcome = learn.Learning(wanted, get_context).run()
     if not options.quiet:
         print(learn.summary(wanted, outcome))
-    return command.DONE
+    return cli.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: returns the exit status."""
     options = parse_options(arguments)
-    return command.execute(run, options, prog="train.py", spark_name="femto train")
+    return cli.execute(run, options, prog="train.py", spark_name="femto train")
 
 
 if __name__ == "__main__":

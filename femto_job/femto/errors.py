@@ -1,4 +1,4 @@
-"""The one exception that femto raises for bad input, and texts that a terminal may show."""
+"""What femto raises for bad input, and texts that a terminal may show."""
 
 
 def printable(text: str) -> str:
@@ -19,3 +19,7 @@ class LaffError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(printable(str(message)))
+
+
+class JobError(Exception):
+    """A job as a whole cannot go on. The message is one line: what is wrong, what to do."""

@@ -4,32 +4,21 @@ are there already, and how they are made. What decompressor.py and restore.py ha
 import argparse
 import itertools
 import os
-import stat
 import time
-import unicodedata
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import femto
 
 from .container import BELIEVED_PIXELS, check_pixels
 from .errors import LaffError
+from .folder import ARCHIVES, Found, LeftOut, find, folded
 from .pictures import write_picture
 from .pictures.metadata import unheld
 from .samples import dtype_of
 from .written import Written, append
 
-SUFFIXES = (".laff.gz", ".laff")
-FORMATS = {
-    "png": "png",
-    "tif": "tif",
-    "tiff": "tif",
-    "jpg": "jpg",
-    "jpeg": "jpg",
-    "webp": "webp",
-}
-"""What users call the formats of pictures."""
 DARK = 1 << 14
 
 
@@ -48,9 +37,9 @@ class Wanted:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Wanted":
-        """What the options of `add_options` say."""
+        """What the options say, see femto.cli.options."""
         return cls(
-            format=FORMATS.get(options.format),
+            format=options.format,
             fraction=options.fraction,
             layers=options.layers,
             region=options.region and tuple(options.region),
@@ -71,153 +60,20 @@ class Wanted:
         return {key: value for key, value in told.items() if key not in others}
 
 
-def add_options(parser: argparse.ArgumentParser):
-    """Add the options that say what pictures are wanted and from which archives. Returns the group
-    of those that say how much of the data is used."""
-    add = parser.add_argument
-    add(
-        "--format",
-        choices=FORMATS,
-        help="of the pictures (default: png, and tif for samples that PNG does not hold)",
-    )
-    prefix = parser.add_mutually_exclusive_group()
-    prefix.add_argument(
-        "--fraction",
-        type=_fraction,
-        default=1.0,
-        metavar="F",
-        help="decode only the layers within this share of the data (0 to 1)",
-    )
-    prefix.add_argument(
-        "--layers", type=positive, metavar="N", help="decode only the first N layers"
-    )
-    add(
-        "--region",
-        nargs=4,
-        type=int,
-        metavar=("Y", "X", "HEIGHT", "WIDTH"),
-        help="only so many rows from row Y and columns from column X, in pixels, without metadata",
-    )
-    add(
-        "--basis",
-        metavar="FILE",
-        help="the basis of the archives, if it is neither femto's own nor beside them",
-    )
-    add("--recursive", action="store_true", help="sub-folders too; the output mirrors them")
-    add("--overwrite", action="store_true", help="replace what is there and was not made so")
-    add(
-        "--strip-metadata",
-        action="store_true",
-        help="write pixels and ICC profile alone: no EXIF, no texts, nothing else",
-    )
-    add(
-        "--max-pixels",
-        type=_whole,
-        default=BELIEVED_PIXELS,
-        metavar="N",
-        help="refuse pictures of more pixels than that for every MiB of the archive, which may "
-        "claim any number (default: %(default)s; 0: refuse none)",
-    )
-    return prefix
+def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None, **more) -> Found:
+    """The archives of a folder as `femto.folder.find` lists them. Raises OSError."""
+    return find(folder, ARCHIVES, recursive=recursive, skip=skip, **more)
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most 1")
-    return value
-
-
-def positive(text: str) -> int:
-    """A number of 1 or more, of a command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-@dataclass
-class Found:
-    """What lies in a folder of archives.
-
-    `archives` are paths below it (with /) and bytes, `failed` paths and reasons; of what is left,
-    `kinds` counts files by suffix, `linked` linked folders and `subfolders` those not looked into.
-    """
-
-    archives: dict[str, int] = field(default_factory=dict)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    kinds: Counter = field(default_factory=Counter)
-    linked: int = 0
-    subfolders: int = 0
-
-    def left_out(self) -> list[str]:
-        """What is left out, for people."""
-        texts = []
-        if self.kinds:
-            kinds = [f"{count} {kind}" for kind, count in self.kinds.most_common(6)]
-            more = ["..."] if len(self.kinds) > 6 else []
-            texts.append(f"{_number(self.kinds.total(), 'other file')} ({', '.join(kinds + more)})")
-        if self.linked:
-            texts.append(f"{_number(self.linked, 'linked folder')} (links are not followed)")
-        if self.subfolders:
-            texts.append(f"{_number(self.subfolders, 'sub-folder')} (--recursive includes them)")
-        return texts
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
-def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
-    """List the archives of a folder in the order of their names. Hidden files and folders (a
-    leading dot) are passed over, and so is the folder `skip`. OSError if the folder itself cannot
-    be listed."""
-    found = Found()
-    folder = Path(folder)
-    os.scandir(folder).close()
-
-    def unlistable(error: OSError) -> None:
-        name = Path(error.filename).relative_to(folder).as_posix()
-        found.failed.append((name, f"{error.strerror}: allow this user to read it"))
-
-    for here, folders, names in os.walk(folder, onerror=unlistable):
-        below = sorted(name for name in folders if not name.startswith("."))
-        if skip is not None and skip.exists():
-            below = [name for name in below if not os.path.samefile(os.path.join(here, name), skip)]
-        linked = [name for name in below if os.path.islink(os.path.join(here, name))]
-        found.linked += len(linked)
-        folders[:] = [name for name in below if name not in linked]
-        if not recursive:
-            found.subfolders += len(folders)
-            folders.clear()
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            if not name.lower().endswith(SUFFIXES):
-                found.kinds[Path(name).suffix.lower() or "no extension"] += 1
-                continue
-            relative = Path(here, name).relative_to(folder).as_posix()
-            try:
-                status = os.stat(os.path.join(here, name))
-                if stat.S_ISREG(status.st_mode):
-                    found.archives[relative] = status.st_size
-                else:
-                    found.failed.append((relative, "not an ordinary file: remove it or rename it"))
-            except OSError as error:
-                found.failed.append((relative, f"{error.strerror}: mend the link or remove it"))
-    return found
+def no_archives(left_out: LeftOut) -> str:
+    """What is said of a folder without archives."""
+    hint = left_out.hint("name a folder of .laff.gz or .laff files")
+    return f"no archives in this folder: {hint}"
 
 
 def stem(name: str) -> str:
     """An archive's name without .laff.gz or .laff."""
-    for suffix in SUFFIXES:
+    for suffix in ARCHIVES:
         if name.lower().endswith(suffix) and len(os.path.basename(name)) > len(suffix):
             return name[: -len(suffix)]
     return name
@@ -242,7 +98,7 @@ def picture_names(archives: dict[str, str], suffix: str) -> dict[str, str]:
                     os.path.join(os.path.relpath(parent, common), name)
                 )
     for group in _alike(pictures):
-        group.sort(key=lambda path: (not path.endswith(SUFFIXES[0]), path))
+        group.sort(key=lambda path: (not path.endswith(ARCHIVES[0]), path))
         for path in group[1:]:
             folder = os.path.dirname(pictures[path])
             pictures[path] = os.path.join(folder, os.path.basename(path) + suffix)
@@ -251,17 +107,13 @@ def picture_names(archives: dict[str, str], suffix: str) -> dict[str, str]:
 
 def _alike(pictures: dict[str, str]) -> list[list[str]]:
     """Groups of archives whose pictures some file system takes for one: case, composition."""
-    counts = Counter(map(_folded, pictures.values()))
+    counts = Counter(map(folded, pictures.values()))
     groups = defaultdict(list)
     if len(counts) < len(pictures):
         for path, name in pictures.items():
-            if counts[_folded(name)] > 1:
-                groups[_folded(name)].append(path)
+            if counts[folded(name)] > 1:
+                groups[folded(name)].append(path)
     return list(groups.values())
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 # ------------------------------------------------------------------------------------------------

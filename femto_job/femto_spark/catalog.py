@@ -14,8 +14,10 @@ import threading
 import uuid
 from collections.abc import Iterator
 
-from .plan import Source, archive_name, without_extension
-from .records import ROWS_AT_ONCE, Records, folded
+from femto.folder import Source, folded
+
+from .plan import archive_name, without_extension
+from .records import ROWS_AT_ONCE, Records
 
 _TABLES = """
 CREATE TABLE run.files

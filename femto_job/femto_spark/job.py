@@ -1,9 +1,7 @@
 """Compressing a folder: find out what there is to do, do it by the runner, report."""
 
-import hashlib
 import io
 import itertools
-import json
 import os
 import sqlite3
 import tempfile
@@ -17,17 +15,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from femto import LaffError, codec
-from femto.bases import DEFAULT, load_basis
+from femto.bases import load_basis
+from femto.errors import JobError, printable
+from femto.folder import Found, LeftOut, Source
 from femto.samples import Counts, Levels, Span
-from femto.target import DEFAULT_QUALITY
 
 from . import measure, plan, pulse, report, tasks
 from .catalog import Catalog
-from .plan import Picture, Source, printable
-from .progress import Progress
-from .records import STATE_FOLDER, JobError, Records, Rows, write_whole
-from .runner import Folders, Runner, Work, gone, why_unread
+from .plan import Picture
+from .records import STATE_FOLDER, Records, Rows
+from .runner import Folders, Work, gone, reason_of, why_unread
 from .sandbox import UnreadablePicture
+from .settings import Options, Settings
 
 PROBED_TOGETHER = 100
 """Most files whose headers one task reads."""
@@ -36,38 +35,6 @@ PORTION_NBYTES = 512 << 20
 of them."""
 PORTION_NBYTES_PER_CORE = 64 << 20
 """And for every core: some ten tasks, so that few wait for the last one."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for; see compress.py."""
-
-    input: Path
-    output: Path
-    target: dict = field(default_factory=dict)
-    gray: bool = False
-    bands: list[int] | str | None = None
-    alpha: bool = True
-    range: list[float] | None = None
-    basis: str = "photo"
-    effort: str = "full"
-    tune: str = "psnr"
-    recursive: bool = False
-    overwrite: bool = False
-    moved_from: Path | None = None
-    report: bool = True
-    ssim: str = "shown"
-    reader: str = "auto"
-    cut_above: float | None = None
-    bits: int | None = None
-    strict: bool = False
-    strip_metadata: bool = False
-    quiet: bool = False
-
-    @property
-    def reading(self) -> dict:
-        """What femto.pictures is to read of a file, where that is not plain."""
-        return {"bands": self.bands, "alpha": self.alpha, "range": self.range}
 
 
 @dataclass
@@ -79,7 +46,7 @@ class Outcome:
     """
 
     rows: Iterable[dict]
-    left_out: plan.LeftOut = field(default_factory=plan.LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut)
     seconds: float = 0.0
     coded_pixels: int = 0
     cores: int = 0
@@ -93,16 +60,10 @@ class Outcome:
 
 
 class Job(Work):
-    """One run over one folder.
-
-    Parameters: the options, and a function that gives the SparkContext; it is called only if
-    there is something to do. Errors of the whole job are raised as JobError.
-    """
+    """One run over one folder. Errors of the whole job are raised as JobError."""
 
     def __init__(self, options: Options, get_context: Callable):
-        self.options = options
-        self._get_context = get_context
-        self._progress = Progress(quiet=options.quiet)
+        super().__init__(options, get_context)
         self._shown = 0
         self.outcome = Outcome([])
 
@@ -122,7 +83,7 @@ class Job(Work):
                 self._progress.phase("writing the report")
                 self.outcome.reports = report.write(options, self.outcome)
         except OSError as error:
-            raise JobError(self._unwritable(error)) from None
+            raise self.unwritable(error) from None
         except sqlite3.Error as error:
             self._require_output()
             raise JobError(
@@ -138,7 +99,7 @@ class Job(Work):
         self._set_up(records)
         self._progress.phase("looking for pictures")
         with records.transaction():
-            found = plan.Found(sources=catalog)
+            found = Found(sources=catalog)
             plan.require_pictures(
                 options.input, recursive=options.recursive, skip=options.output, into=found
             )
@@ -150,11 +111,9 @@ class Job(Work):
         if catalog.count_new():
             folders = self.settings.folders
             pulse.clear(folders.token.parent)
-            write_whole(folders.token, folders.run.encode())
             try:
-                self._on_spark(records, catalog)
+                self._work(records, catalog)
             finally:
-                folders.token.unlink(missing_ok=True)
                 pulse.clear(folders.token.parent)
         records.note("overwriting")
 
@@ -165,18 +124,7 @@ class Job(Work):
             basis_sha256 = load_basis(options.basis).sha256
         except LaffError as error:
             raise JobError(str(error)) from None
-        target = options.target or {"quality": DEFAULT_QUALITY}
-        effort = {"effort": options.effort, "tune": options.tune}
-        wanted = {
-            "target": {k: float(v) for k, v in target.items()},
-            "gray": options.gray,
-            **options.reading,
-            "bits": options.bits,
-            "strip": options.strip_metadata,
-            "basis": basis_sha256,
-            **effort,
-        }
-        fingerprint = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        fingerprint = options.fingerprint(basis_sha256)
         folder = str(options.input.resolve())
         if options.moved_from is not None:
             self._move(records, folder)
@@ -189,19 +137,8 @@ class Job(Work):
             else:
                 begun = {"input": folder, "settings": fingerprint, "run": run}
                 records.note("overwriting", begun)
-        self.settings = tasks.Settings(
-            folders=Folders(input=folder, output=str(options.output.resolve()), run=run),
-            target=options.target,
-            plan=effort,
-            gray=options.gray,
-            reading=options.reading,
-            basis=options.basis,
-            basis_file=None if options.basis == DEFAULT else Path(options.basis).name,
-            ssim=options.ssim if options.report else None,
-            bits=options.bits,
-            strip=options.strip_metadata,
-            fingerprint=fingerprint,
-        )
+        folders = Folders(input=folder, output=str(options.output.resolve()), run=run)
+        self.settings = Settings(folders, options, fingerprint)
 
     def _move(self, records: Records, folder: str) -> None:
         old = str(self.options.moved_from.resolve())
@@ -237,19 +174,10 @@ class Job(Work):
             return False
         return status.st_size == record["archive_bytes"]
 
-    def _on_spark(self, records: Records, catalog: Catalog) -> None:
-        options = self.options
-        self._progress.phase("starting Spark")
-        context = self._get_context()
-        with Runner(
-            context, self.settings.folders, reader=options.reader, say=self._progress.say
-        ) as runner:
-            self._runner = runner
-            self.task = partial(tasks.compress_pictures, self.settings)
-            if self.settings.basis_file is not None:
-                context.addFile(str(Path(options.basis).resolve()))
-            self._progress.phase("waiting for the workers")
-            runner.find_view(catalog.some_new(2 * runner.cores))
+    def _work(self, records: Records, catalog: Catalog) -> None:
+        self.task = partial(tasks.compress_pictures, self.settings)
+        settings = self.settings
+        with self.started(settings.folders, settings.basis_file, catalog.some_new):
             self._probe(catalog)
             self._progress.phase("naming archives")
             catalog.name_archives()
@@ -291,7 +219,7 @@ class Job(Work):
                 pages = self._runner.sandbox().probe(
                     self.settings.folders.path(source),
                     name=source.name,
-                    reading=self.settings.reading,
+                    reading=self.options.reading,
                 )
                 answers.append((source.name, pages, None))
             except UnreadablePicture as error:
@@ -315,7 +243,7 @@ class Job(Work):
                 if own and self._is_current(record, source):
                     self._add_row("skipped", record)
                     continue
-                reason = page["error"] and tasks.reason_of(UnreadablePicture(page["error"]))
+                reason = page["error"] and reason_of(UnreadablePicture(page["error"]))
                 unclaimed = False
                 if not reason and not own and not self.options.overwrite:
                     unclaimed = os.path.lexists(self.options.output / picture.archive)
@@ -460,12 +388,7 @@ class Job(Work):
         self._progress.add(pixels=picture.pixels, failed=True, key=picture.archive)
         if fatal:
             count = self.outcome.count("done") + self.outcome.count("skipped")
-            self._runner.stop(
-                JobError(
-                    f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
-                    f"{count} archives are whole; make room, then run the same command again"
-                )
-            )
+            self.end_early(reason, f"{count} archives")
 
     # Large pictures
 
@@ -478,7 +401,7 @@ class Job(Work):
             self.fail(picture, failed.reason, fatal=failed.fatal)
             return
         except LaffError as error:  # such as a full disk for what is put aside
-            self.fail(picture, tasks.reason_of(error))
+            self.fail(picture, reason_of(error))
             return
         shape = (picture.height, picture.width) + ((3,) if picture.channels == 3 else ())
         facts |= {"seconds": time.monotonic() - began}
@@ -488,7 +411,7 @@ class Job(Work):
 
     def _rounds(self, picture: Picture) -> tuple[dict, BinaryIO]:
         """What a record tells of a large picture, and its archive, in a file without a name."""
-        target, basis = self.settings.target, self.options.basis
+        target, basis = self.options.target, self.options.basis
         depth, span = self._span(picture)
         search = codec.StepSearch(
             **target,
@@ -498,7 +421,7 @@ class Job(Work):
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
         )
-        self._progress.watch(picture.archive, picture.pixels, self.settings.passes)
+        self._progress.watch(picture.archive, picture.pixels, self.options.passes)
         history: list[tuple[float, int, float]] = []
         kept = None
         look, icc, info = tasks.Look.nothing(), None, {}
@@ -535,7 +458,7 @@ class Job(Work):
             archive = tempfile.TemporaryFile()  # noqa: SIM115 (the best one stays open)
             try:
                 nbytes = codec.assemble(
-                    header, step=step, basis=basis, **self.settings.plan, tiles=tiles, file=archive
+                    header, step=step, basis=basis, **self.options.plan, tiles=tiles, file=archive
                 )
             except OSError as error:
                 raise LaffError(
@@ -559,7 +482,7 @@ class Job(Work):
     def _span(self, picture: Picture) -> tuple[int, Span]:
         """The bits of a large picture's samples and the levels that it uses."""
         bits, levels = self.settings.declared_bits(picture), picture.levels
-        if self.settings.bits is not None:
+        if self.options.bits is not None:
             levels = None
         counts = None
         if codec.needs_counts(picture.dtype, bits, levels):
@@ -639,15 +562,6 @@ class Job(Work):
         """JobError if the output folder is gone."""
         if not (self.options.output / STATE_FOLDER).is_dir():
             raise JobError(gone(str(self.options.output)))
-
-    def _unwritable(self, error: OSError) -> str:
-        output = printable(str(self.options.output))
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            return f"{output}: is a file: name a folder with --output"
-        return (
-            f"{output}: cannot be written ({error.strerror}): "
-            "allow this user to write there, make room, or choose another --output"
-        )
 
 
 class _Failed(Exception):

@@ -20,13 +20,13 @@ import numpy as np
 
 from femto import LaffError, __version__, adaptation, bases, codec
 from femto.adaptation import Sample
+from femto.errors import JobError, printable
+from femto.folder import Source
 from femto.samples import Counts, Levels
 
 from . import plan, session
-from .plan import Source, printable
 from .progress import Progress, bytes_text, seconds_text
 from .pulse import Seen
-from .records import JobError
 from .sandbox import Sandbox, UnreadablePicture
 
 WINDOW = 512

@@ -9,11 +9,13 @@ import html
 from pathlib import Path
 from string import Template
 
+from femto.errors import printable
+from femto.folder import Names
 from femto.target import DEFAULT_QUALITY
 
-from .plan import SHOWN, Names, printable, which
+from .plan import SHOWN, which
 from .progress import bytes_text, seconds_text
-from .summary import Totals, change, left_out_text
+from .summary import Totals, change
 
 MAX_BYTES = 5_000_000
 SHOWN_BYTES = 3_500_000
@@ -171,7 +173,7 @@ class Page:
         parts += [
             f"<li>{_text(text, REASON)}: {_some(names)}</li>"
             for text, names in zip(
-                left_out_text(left_out),
+                left_out.texts(),
                 filter(None, (left_out.files, left_out.linked, left_out.folders)),
                 strict=True,
             )

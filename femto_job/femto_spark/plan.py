@@ -1,19 +1,15 @@
 """What is to be done: which files are pictures, what their archives are called, how work is cut."""
 
 import itertools
-import os
-import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from femto.errors import printable
+from femto.errors import JobError, printable
+from femto.folder import Found, Source, find
 from femto.samples import dtype_of
-
-from .records import JobError
 
 SUFFIX = ".laff.gz"
 FIXED_COST = 50_000
@@ -26,19 +22,6 @@ MIN_CUT_PIXELS = 4_000_000
 """A smaller one never is, unless the user asks."""
 SHOWN = 12
 """Pictures shown in report.html, so that its size does not grow with the archive."""
-LISTED = 100
-"""Most names that are kept of what is left out."""
-KINDS = 1000
-"""Most extensions that are told apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A picture file: its path below the input folder (with /), size and time of change."""
-
-    name: str
-    nbytes: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -99,134 +82,21 @@ class Picture:
         return {"source": name, "metadata": metadata}
 
 
-@dataclass
-class Names:
-    """How many there are of a kind, and the first names."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def add(self, name: str) -> None:
-        self.count += 1
-        if len(self.first) < LISTED:
-            self.first.append(name)
-
-
-@dataclass
-class LeftOut:
-    """What lies in the input folder beside its pictures, and is not looked at.
-
-    `files` by their name, and `kinds`: how many of each extension; `linked`: folders that are
-    links, which are not followed; `folders`: sub-folders, of a job that is not recursive.
-    """
-
-    files: Names = field(default_factory=Names)
-    kinds: Counter = field(default_factory=Counter)
-    linked: Names = field(default_factory=Names)
-    folders: Names = field(default_factory=Names)
-
-    def __bool__(self) -> bool:
-        return bool(self.files or self.linked or self.folders)
-
-    def add_file(self, name: str) -> None:
-        kind = PurePosixPath(name).suffix.lower() or "no extension"
-        self.files.add(name)
-        self.kinds[kind if kind in self.kinds or len(self.kinds) < KINDS else "others"] += 1
-
-
-@dataclass
-class Found:
-    """What lies in the input folder."""
-
-    sources: list[Source] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    left_out: LeftOut = field(default_factory=LeftOut)
-
-
-def find_pictures(
-    folder: Path,
-    extensions: Iterable[str],
-    *,
-    recursive: bool,
-    skip: Path | None = None,
-    into: Found | None = None,
-) -> Found:
-    """List the pictures of a folder by their extension, in the order of their names.
-
-    Hidden files and folders (a leading dot) are passed over; so is the folder `skip`. What else is
-    not looked at is counted. What is found is added to `into`, if that is given.
-    """
-    found = into or Found()
-    extensions = frozenset(extensions)
-    for here, folders, names in os.walk(folder, onerror=lambda e: _unlistable(found, folder, e)):
-        below = []
-        for name in sorted(folders):
-            path = Path(here, name)
-            if name.startswith(".") or (skip is not None and _same(path, skip)):
-                continue
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink():
-                found.left_out.linked.add(relative)
-            elif not recursive:
-                found.left_out.folders.add(relative)
-            else:
-                below.append(name)
-        folders[:] = below
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            path = Path(here, name)
-            relative = path.relative_to(folder).as_posix()
-            if path.suffix.lower() not in extensions:
-                found.left_out.add_file(relative)
-                continue
-            try:
-                status = path.stat()
-            except OSError as error:
-                found.failed.append((relative, f"{error.strerror}: mend the link or remove it"))
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                found.failed.append((relative, "not an ordinary file: remove it or rename it"))
-            elif status.st_size == 0:
-                found.failed.append((relative, "the file is empty (0 bytes): copy it again"))
-            else:
-                found.sources.append(Source(relative, status.st_size, status.st_mtime_ns))
-    return found
-
-
 def require_pictures(
     folder: Path, *, recursive: bool, skip: Path | None = None, into: Found | None = None
 ) -> Found:
-    """The pictures of a folder as `find_pictures` lists them; JobError if it has none at all."""
+    """The pictures of a folder as `femto.folder.find` lists them; JobError if it has none at
+    all."""
     from femto.pictures import EXTENSIONS
 
     try:
-        found = find_pictures(folder, EXTENSIONS, recursive=recursive, skip=skip, into=into)
-        if found.sources or found.failed:
-            return found
-        hint = "put pictures there, or name another folder with --input"
-        if found.left_out.linked:
-            hint = "linked folders are not followed, " + hint
-        if found.left_out.folders:
-            hint = "add --recursive to look into its sub-folders, " + hint
+        found = find(folder, EXTENSIONS, recursive=recursive, skip=skip, into=into)
     except OSError as error:
         raise JobError(f"{printable(str(folder))}: {error.strerror}") from None
-    raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
-
-
-def _unlistable(found: Found, folder: Path, error: OSError) -> None:
-    name = os.path.relpath(error.filename, folder)
-    found.failed.append((Path(name).as_posix(), f"{error.strerror}: allow this user to read it"))
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return a.samefile(b)
-    except OSError:
-        return False
+    if not found.sources and not found.failed:
+        hint = found.left_out.hint("put pictures there, or name another folder with --input")
+        raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
+    return found
 
 
 def which(page: int, pages: int, label: str | None) -> str:

@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-from numba.core import event
 
 PREFIX = "progress-"
 KEPT = 8
@@ -34,11 +35,11 @@ def short(key: str) -> str:
     return hashlib.blake2b(os.fsencode(key), digest_size=8).hexdigest()
 
 
-class Pulse(event.Listener):
+class Pulse:
     """What this process tells of itself, in the file `path` (see path_of); nothing, if that cannot
     be written.
 
-    While it is open, it is noticed when numba compiles something.
+    While it is open, it is noticed when numba, if that was imported before, compiles something.
     """
 
     SECONDS = 0.5
@@ -54,11 +55,11 @@ class Pulse(event.Listener):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         except OSError:
             self._file = None
-        event.register("numba:compile", self)
+        self._unlisten = _listen(self.compiling)
 
     def close(self) -> None:
         """Tell nothing more."""
-        event.unregister("numba:compile", self)
+        self._unlisten()
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -77,14 +78,11 @@ class Pulse(event.Listener):
         if news or time.monotonic() - self._told_at >= self.SECONDS:
             self._tell()
 
-    def on_start(self, event) -> None:
-        """Called by numba when it begins to compile a function."""
+    def compiling(self) -> None:
+        """A function is being compiled, and another one may follow at once."""
         if not self._compiling:
             self._compiling = True
             self._tell()
-
-    def on_end(self, event) -> None:
-        """Called by numba when it has done that; the next function may follow at once."""
 
     def _tell(self) -> None:
         if self._file is not None:
@@ -92,6 +90,25 @@ class Pulse(event.Listener):
             text = json.dumps([self._pixels, self._parts, self._compiling])
             with contextlib.suppress(OSError):
                 os.pwrite(self._file, text.encode().ljust(_NBYTES), 0)
+
+
+def _listen(compiling: Callable[[], None]) -> Callable[[], None]:
+    """Have `compiling` called whenever numba begins to compile a function; returns what ends that.
+    Where nothing has imported numba, there is nothing to compile."""
+    if "numba" not in sys.modules:
+        return lambda: None
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event) -> None:
+            compiling()
+
+        def on_end(self, event) -> None:
+            pass
+
+    listener = Listener()
+    event.register("numba:compile", listener)
+    return partial(event.unregister, "numba:compile", listener)
 
 
 class Share:

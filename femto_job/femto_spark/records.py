@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the memory of what earlier runs did.
+"""The memory of what earlier runs did.
 
 A job keeps a folder `.femto-job` inside the output folder:
 
@@ -18,94 +18,25 @@ import json
 import os
 import sqlite3
 import threading
-import unicodedata
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+
+from femto import journal
+from femto.errors import JobError
+from femto.folder import folded
+from femto.whole import remove_parts
 
 STATE_FOLDER = ".femto-job"
-PART_PREFIX, PART_SUFFIX = ".femto-", ".part"
 ROWS_AT_ONCE = 500
 """Rows that are in memory of any that are read in order."""
 
 
-class JobError(Exception):
-    """The job as a whole cannot go on. The message is one line: what is wrong, what to do."""
-
-
-@contextlib.contextmanager
-def whole_file(
-    path: str | os.PathLike,
-    *,
-    below: str | os.PathLike | None = None,
-    before_rename: Callable[[], object] | None = None,
-) -> Iterator[BinaryIO]:
-    """A file to write into, which appears under its name only when it is complete and on disk.
-
-    Folders are made as needed, but only `below` one that has to be there, if that is given.
-    `before_rename` is called when the data is safe, just before the name appears. If the body of
-    the with statement raises, no file appears, and one of that name stays. Raises OSError.
-    """
-    path = Path(path)
-    if below is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        for folder in list(reversed(path.relative_to(below).parents))[1:]:
-            Path(below, folder).mkdir(exist_ok=True)
-    part = path.parent / f"{PART_PREFIX}{uuid.uuid4().hex}{PART_SUFFIX}"
-    try:
-        with open(part, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if before_rename is not None:
-            before_rename()
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_whole(path: str | os.PathLike, data: bytes, **options) -> None:
-    """Write a file as `whole_file` does, with its options. Raises OSError."""
-    with whole_file(path, **options) as file:
-        file.write(data)
-
-
-def remove_parts(output: Path) -> int:
-    """Remove temporary files that killed processes left in the output folder; how many."""
-    count = 0
-    folders = [os.fspath(output)]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX):
-                    Path(entry.path).unlink(missing_ok=True)
-                    count += 1
-    return count
-
-
-def append_record(output: str | os.PathLike, writer: str, record: dict) -> None:
-    """Append one record to the journal of `writer` (a name unique to the process)."""
-    line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-    path = Path(output, STATE_FOLDER, f"journal-{writer}.jsonl")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        if os.write(descriptor, line) != len(line):
-            raise OSError(28, "No space left on device", str(path))
-    finally:
-        os.close(descriptor)
-
-
-def folded(name: str) -> str:
-    """A name such that some file system takes all names with the same one for one: case and
-    Unicode composition."""
-    return unicodedata.normalize("NFC", name).casefold()
+def append_record(output: str | os.PathLike, record: dict) -> None:
+    """Append one record to this process's journal. Raises OSError."""
+    journal.append(Path(output, STATE_FOLDER), record)
 
 
 # Names are kept as bytes: not all of them are Unicode.
@@ -121,17 +52,15 @@ def connect(path: Path) -> sqlite3.Connection:
 class Records:
     """The records of an output folder, held by one job at a time. A context manager.
 
-    A record is a dict that goes into JSON. Parameters: the output folder; the keys of a record
-    that hold the name of the file that was `made` (a path below the output folder) and of its
-    `source` (a path below the record's `input`, a folder).
+    A record is a dict that goes into JSON, with the names of the `archive` that was made (a path
+    below the output folder) and of its `picture` (a path below the record's `input`, a folder).
 
     Raises JobError if another job has the folder, or its records are damaged.
     """
 
-    def __init__(self, output: Path, *, made: str = "archive", source: str = "picture"):
+    def __init__(self, output: Path):
         self.output = output
         self.folder = output / STATE_FOLDER
-        self._made, self._source = made, source
         self._lock = None
         self.db: sqlite3.Connection | None = None
 
@@ -148,7 +77,7 @@ class Records:
             ) from None
         except OSError:
             pass  # a file system without locks: the user sees to it that jobs don't overlap
-        remove_parts(self.output)
+        remove_parts(self.output, recursive=True)
         for left in self.folder.glob("run-*.sqlite*"):
             left.unlink(missing_ok=True)
         try:
@@ -182,31 +111,14 @@ class Records:
 
     def _merge(self) -> None:
         """Take over what processes have appended."""
-        journals = sorted(self.folder.glob("journal-*.jsonl"), key=lambda p: p.stat().st_mtime_ns)
-        if journals:
-            with self.transaction():
-                for path in journals:
-                    self.db.executemany(
-                        "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", self._lines(path)
-                    )
-            for path in journals:
-                path.unlink(missing_ok=True)
+        journal.take_over(self.folder, self._take, exclusive=True)
 
-    def _lines(self, path: Path) -> Iterator[tuple]:
-        with open(path, "rb") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                    made = record[self._made]
-                    yield (
-                        os.fsencode(made),
-                        os.fsencode(folded(made)),
-                        os.fsencode(record["input"]),
-                        os.fsencode(record[self._source]),
-                        line.decode().strip(),
-                    )
-                except (ValueError, KeyError, TypeError):
-                    continue  # the last line of a process that was killed while it wrote
+    def _take(self, records: Iterator[dict]) -> bool:
+        with self.transaction():
+            self.db.executemany(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", _rows(records)
+            )
+        return True
 
     @contextlib.contextmanager
     def transaction(self):
@@ -265,6 +177,18 @@ class Records:
         """What `note` has remembered, or None."""
         found = self.db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return None if found is None else json.loads(found[0])
+
+
+def _rows(records: Iterator[dict]) -> Iterator[tuple]:
+    for record in records:
+        with contextlib.suppress(KeyError, TypeError):  # no record of a job
+            yield (
+                os.fsencode(record["archive"]),
+                os.fsencode(folded(record["archive"])),
+                os.fsencode(record["input"]),
+                os.fsencode(record["picture"]),
+                json.dumps(record),
+            )
 
 
 def _record(found: tuple[bytes, str]) -> dict:

@@ -11,9 +11,10 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from femto.whole import whole_file, write_whole
+
 from .page import Page
 from .plan import which
-from .records import whole_file, write_whole
 
 PAGE, CSV, PARQUET, FAILURES = "report.html", "report.csv", "report.parquet", "failures.csv"
 COLUMNS = {

@@ -20,24 +20,25 @@ from functools import partial
 from pathlib import Path
 
 from femto import LaffError
+from femto.errors import JobError, printable
+from femto.folder import Found, Source
 from femto.reconstruction import (
-    Found,
     Made,
     Wanted,
     find_archives,
     make_picture,
+    no_archives,
     picture_names,
     remember,
     standing,
 )
-from femto.written import Written, remove_parts
+from femto.whole import remove_parts, write_whole
+from femto.written import Written
 
 from . import report
-from .plan import Source, printable
-from .progress import Progress, bytes_text, seconds_text
-from .records import JobError, Records, write_whole
-from .runner import Folders, Item, Runner, Work, gone
-from .tasks import FULL
+from .progress import bytes_text, seconds_text
+from .records import Records
+from .runner import Folders, Item, Work, failure, gone
 
 COLUMNS = (
     "archive",
@@ -63,6 +64,7 @@ FED_BYTES = 2 << 20
 """The driver itself restores a larger archive that the workers cannot read."""
 LARGER = 10
 """About how many times larger pictures are than archives."""
+WORDS = {"verb": "restore", "made": "picture"}
 LISTED = 10
 """Most failures that are printed."""
 
@@ -172,7 +174,7 @@ def restore_archives(settings: Settings, groups: Iterator[list[Item]]) -> Iterat
                 else:
                     yield key | _restore_bytes(settings, item.thing, item.payload)
             except Exception as error:  # one archive must not stop the others
-                yield key | failure(error)
+                yield key | failure(error, **WORDS)
 
 
 def restore_file(settings: Settings, archive: Archive, *, threads: int = 1) -> dict:
@@ -209,38 +211,15 @@ def _restore_bytes(settings: Settings, archive: Archive, data: bytes) -> dict:
         return {"data": made.path.read_bytes(), "suffix": made.path.suffix, "facts": made.facts}
 
 
-def failure(error: Exception) -> dict:
-    """The result of an archive that failed."""
-    if isinstance(error, LaffError):
-        reason = " ".join(str(error).split())
-        cause = error.__cause__
-    else:
-        cause = error
-        if isinstance(error, MemoryError):
-            reason = "not enough memory to restore it: give the executors more, or fewer cores each"
-        elif isinstance(error, OSError) and error.strerror:
-            reason = f"its picture cannot be written: {error.strerror}"
-        else:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return {"error": reason, "fatal": isinstance(cause, OSError) and cause.errno in FULL}
-
-
 # In the driver -----------------------------------------------------------------------------------
 
 
 class Restore(Work):
-    """One run over one folder.
-
-    Parameters: the options, and a function that gives the SparkContext; it is called only if
-    there is something to do. Errors of the whole job are raised as JobError.
-    """
+    """One run over one folder. Errors of the whole job are raised as JobError."""
 
     def __init__(self, options: Options, get_context: Callable):
-        self.options = options
-        self._get_context = get_context
+        super().__init__(options, get_context)
         self._lock = threading.Lock()
-        self._progress = Progress(quiet=options.quiet)
-        self._runner: Runner | None = None
         self._table: report.Csv | None = None
         self._failures: report.Csv | None = None
 
@@ -257,11 +236,9 @@ class Restore(Work):
             found = find_archives(options.input, recursive=options.recursive, skip=options.output)
         except OSError as error:
             raise JobError(f"{printable(str(options.input))}: {error.strerror}") from None
-        if not found.archives and not found.failed:
-            hint = "name a folder of .laff.gz or .laff files with --input"
-            if found.subfolders:
-                hint = "add --recursive to look into its sub-folders, or " + hint
-            raise JobError(f"{printable(str(options.input))}: no archives in this folder: {hint}")
+        if not found.sources and not found.failed:
+            why = no_archives(found.left_out)
+            raise JobError(f"{printable(str(options.input))}: {why} with --input")
         self.outcome = Outcome(found)
         self._progress.phase("looking what is done")
         try:
@@ -275,7 +252,7 @@ class Restore(Work):
                 self._restore(found)
             self._end_tables()
         except OSError as error:
-            raise JobError(self._unwritable(error)) from None
+            raise self.unwritable(error) from None
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
@@ -289,7 +266,8 @@ class Restore(Work):
         basis_file = None if options.basis is None else Path(options.basis).name
         self.settings = Settings(folders, options.wanted, basis_file)
         self.task = partial(restore_archives, self.settings)
-        pictures = picture_names({name: name for name in found.archives}, options.wanted.suffix)
+        names = [source.name for source in found.sources]
+        pictures = picture_names(dict(zip(names, names, strict=True)), options.wanted.suffix)
         for folder in {os.path.dirname(picture) for picture in pictures.values()}:
             remove_parts(options.output / folder)
         with Written(options.output) as written:
@@ -303,14 +281,13 @@ class Restore(Work):
     ) -> Iterator[Archive]:
         """What is to be restored, the largest first; what is there already is reported."""
         taken: dict[str, str] = {}
-        for name in sorted(found.archives, key=lambda name: -found.archives[name]):
-            picture = pictures[name]
-            path = self.settings.folders.input + os.sep + name
+        for source in sorted(found.sources, key=lambda source: -source.nbytes):
+            name = source.name
+            picture, path = pictures[name], self.settings.folders.path(source)
             try:
                 if picture in taken:
                     raise LaffError(f"{picture} is already the picture of {taken[picture]}")
                 taken[picture] = name
-                status = os.stat(path)
                 record, overwrite = standing(
                     path, picture, written, self.options.wanted, overwrite=self.options.overwrite
                 )
@@ -321,35 +298,19 @@ class Restore(Work):
             if record is not None:
                 self._add("skipped", record | {"archive": name})
             else:
-                source = Source(name, status.st_size, status.st_mtime_ns)
                 there = os.path.exists(os.path.join(self.options.output, picture))
                 yield Archive(source, picture, overwrite, there)
 
     def _spread(self, archives: Iterator[Archive], found: Found) -> None:
-        folders = self.settings.folders
-        write_whole(folders.token, folders.run.encode())
-        try:
-            self._progress.phase("starting Spark")
-            context = self._get_context()
-            with Runner(
-                context, folders, reader=self.options.reader, say=self._progress.say
-            ) as self._runner:
-                if self.options.basis is not None:
-                    context.addFile(str(Path(self.options.basis).resolve()))
-                self._progress.phase("waiting for the workers")
-                self._runner.find_view(self._samples(found))
-                self.outcome.cores = self._runner.cores
-                ended = self.outcome.counts.total()
-                self._progress.phase("restoring", total=len(found.archives), unit="archives")
-                self._progress.step(ended)
-                self._runner.run(self._jobs(archives))
-        finally:
-            folders.token.unlink(missing_ok=True)
+        def some(count: int) -> list[Source]:
+            return found.sources[:: max(1, len(found.sources) // count)]
 
-    def _samples(self, found: Found) -> list[Source]:
-        """Some of the archives, to find out who sees them."""
-        names = list(found.archives)[:: max(1, len(found.archives) // 100)]
-        return [Source(name, found.archives[name], 0) for name in names]
+        with self.started(self.settings.folders, self.settings.basis_file, some) as runner:
+            self.outcome.cores = runner.cores
+            ended = self.outcome.counts.total()
+            self._progress.phase("restoring", total=len(found.sources), unit="archives")
+            self._progress.step(ended)
+            runner.run(self._jobs(archives))
 
     def _jobs(self, archives: Iterator[Archive]) -> Iterator[Callable[[], None]]:
         """Large archives that only the driver sees are its own work; all others go in batches."""
@@ -358,8 +319,8 @@ class Restore(Work):
                 archives = itertools.chain([archive], archives)
                 break
             yield partial(self._restore_here, archive)
-        cost = sum(self.outcome.found.archives.values())
-        cost += FIXED_COST * len(self.outcome.found.archives)
+        sources = self.outcome.found.sources
+        cost = sum(source.nbytes for source in sources) + FIXED_COST * len(sources)
         limit = min(TASK_BYTES, cost / (8 * self._runner.cores))
         yield from self._runner.batches(_groups(archives, limit), self)
 
@@ -367,7 +328,7 @@ class Restore(Work):
         try:
             result = restore_file(self.settings, archive, threads=os.cpu_count() or 1)
         except Exception as error:
-            self.fail(archive, **failure(error))
+            self._fail(archive, error)
         else:
             self.take(archive, result)
 
@@ -393,7 +354,7 @@ class Restore(Work):
             try:
                 result = self._write(archive, **result)
             except (LaffError, OSError) as error:
-                self.fail(archive, **failure(error))
+                self._fail(archive, error)
                 return
         row = result["record"] | {"archive": archive.source.name}
         # What was made by a task that was lost then, this job has made, too.
@@ -412,24 +373,23 @@ class Restore(Work):
         record = remember(self.settings.output, path, os.stat(path), made, self.options.wanted)
         return {"record": record, "new": new}
 
-    def fail(self, archive: Archive, error: str, *, fatal: bool = False) -> None:
+    def _fail(self, archive: Archive, error: Exception) -> None:
+        failed = failure(error, **WORDS)
+        self.fail(archive, failed["error"], fatal=failed["fatal"])
+
+    def fail(self, archive: Archive, reason: str, *, fatal: bool = False) -> None:
         self._add(
             "failed",
             {
                 "archive": archive.source.name,
                 "archive_bytes": archive.source.nbytes,
                 "picture": archive.picture,
-                "error": error,
+                "error": reason,
             },
         )
         if fatal:
             whole = self.outcome.counts["done"] + self.outcome.counts["skipped"]
-            self._runner.stop(
-                JobError(
-                    f"{printable(str(self.options.output))}: {error.rpartition(': ')[2]}: "
-                    f"{whole} pictures are whole; make room, then run the same command again"
-                )
-            )
+            self.end_early(reason, f"{whole} pictures")
 
     # Bookkeeping
 
@@ -467,15 +427,6 @@ class Restore(Work):
         if self._failures is None:
             (self.options.output / report.FAILURES).unlink(missing_ok=True)
 
-    def _unwritable(self, error: OSError) -> str:
-        output = printable(str(self.options.output))
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            return f"{output}: is a file: name a folder with --output"
-        return (
-            f"{output}: cannot be written ({error.strerror}): "
-            "allow this user to write there, make room, or choose another --output"
-        )
-
 
 def summary(options: Options, outcome: Outcome) -> str:
     """The end of a run on one screen."""
@@ -489,7 +440,7 @@ def summary(options: Options, outcome: Outcome) -> str:
             f"{bytes_text(outcome.archive_bytes)} of archives became "
             f"{bytes_text(outcome.picture_bytes)} of pictures",
         ]
-    left_out = found.left_out()
+    left_out = found.left_out.texts()
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
     lines.append(f"pictures: {printable(str(options.output))}")

@@ -6,6 +6,8 @@ A thing that kills the process that works on it fails alone. Workers that do not
 fed by the driver.
 """
 
+import contextlib
+import errno
 import os
 import socket
 import threading
@@ -17,9 +19,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from femto.errors import JobError, LaffError, printable
+from femto.folder import Source
+from femto.whole import write_whole
+
 from . import session
-from .plan import Source, printable
-from .records import STATE_FOLDER, JobError, write_whole
+from .progress import Progress
+from .records import STATE_FOLDER
 from .sandbox import Sandbox, UnreadablePicture
 
 BATCHES_IN_FLIGHT = 4
@@ -75,7 +81,11 @@ class Item:
 
 
 class Work:
-    """What a job does with its things, each of them in one task: a base class.
+    """A job over a folder, and what it does with its things, each of them in one task: a base
+    class.
+
+    Parameters: the options, which have `input`, `output`, `basis`, `reader` and `quiet`; and a
+    function that gives the SparkContext, which is called only if there is something to do.
 
     `task` is what executors call: a function (that can be pickled) of an iterator of lists of
     Items. It yields a dict for each Item: `key`, and either `error` (one line, with `fatal`: no
@@ -84,6 +94,14 @@ class Work:
     """
 
     task: Callable[[Iterator[list[Item]]], Iterator[dict]]
+
+    def __init__(self, options, get_context: Callable):
+        self.options = options
+        self._get_context = get_context
+        self._progress = Progress(quiet=options.quiet)
+        self._runner: Runner | None = None
+
+    # What a job does with its things
 
     def describe(self, count: int) -> str:
         """What Spark's page calls a batch of so many things."""
@@ -112,6 +130,49 @@ class Work:
     def fail(self, thing, reason: str, *, fatal: bool = False) -> None:
         """A thing has failed: in the driver, by one of several threads."""
         raise NotImplementedError
+
+    # What all jobs do
+
+    @contextlib.contextmanager
+    def started(
+        self, folders: "Folders", basis_file: str | None, some: Callable[[int], list[Source]]
+    ) -> Iterator["Runner"]:
+        """A runner that is ready: executors have the basis, if one has to be shipped, and it is
+        known who sees the files, by about so many of them as `some(count)` gives."""
+        write_whole(folders.token, folders.run.encode())
+        try:
+            self._progress.phase("starting Spark")
+            context = self._get_context()
+            with Runner(
+                context, folders, reader=self.options.reader, say=self._progress.say
+            ) as self._runner:
+                if basis_file is not None:
+                    context.addFile(str(Path(self.options.basis).resolve()))
+                self._progress.phase("waiting for the workers")
+                self._runner.find_view(some(2 * self._runner.cores))
+                yield self._runner
+        finally:
+            folders.token.unlink(missing_ok=True)
+
+    def end_early(self, reason: str, whole: str) -> None:
+        """End the job for a reason that all other things share, such as a full disk; `whole` files
+        are made."""
+        self._runner.stop(
+            JobError(
+                f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
+                f"{whole} are whole; make room, then run the same command again"
+            )
+        )
+
+    def unwritable(self, error: OSError) -> JobError:
+        """Why there can be nothing in the output folder."""
+        output = printable(str(self.options.output))
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return JobError(f"{output}: is a file: name a folder with --output")
+        return JobError(
+            f"{output}: cannot be written ({error.strerror}): "
+            "allow this user to write there, make room, or choose another --output"
+        )
 
 
 class Runner:
@@ -361,6 +422,28 @@ def _halves(parts: list) -> list[list]:
         return []
     middle = len(part) // 2
     return [[part[:middle]], [part[middle:]]]
+
+
+FULL = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
+"""No later thing will fare better."""
+
+
+def reason_of(error: BaseException, verb: str = "compress", made: str = "archive") -> str:
+    """Why a thing failed, in one line for the report: what was to be done, what was to be made."""
+    if isinstance(error, (UnreadablePicture, LaffError)):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"not enough memory to {verb} it: give the executors more, or fewer cores each"
+    if isinstance(error, OSError) and error.strerror:
+        return f"its {made} cannot be written: {error.strerror}"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def failure(error: BaseException, **words) -> dict:
+    """The result of a thing that failed, with the words of `reason_of`."""
+    cause = error.__cause__ if isinstance(error, LaffError) else error
+    fatal = isinstance(cause, OSError) and cause.errno in FULL
+    return {"error": reason_of(error, **words), "fatal": fatal}
 
 
 def gone(output: str) -> str:

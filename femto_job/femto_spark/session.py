@@ -11,7 +11,7 @@ import threading
 import zipfile
 from pathlib import Path
 
-from .records import JobError
+from femto.errors import JobError
 
 PACKAGES = Path(__file__).resolve().parent.parent
 """The folder that holds the packages femto and femto_spark."""

@@ -23,6 +23,7 @@ from pyspark.sql.types import (
 
 from femto.container import BELIEVED_PIXELS
 from femto.errors import LaffError, printable
+from femto.folder import ARCHIVES, find
 
 IMAGE = StructType(
     [
@@ -179,16 +180,16 @@ class LaffReader(DataSourceReader):
         return [_Files(found[i : i + size]) for i in range(0, len(found), size)] or [_Files([])]
 
     def _listed(self, path: str) -> list[str]:
-        from femto.feature_table import find_archives
-
         given = _local(path).absolute()
         if given.is_file():
             return [str(given)]
         if not given.is_dir():
             raise LaffError(f"{given}: no such file or folder: check the name")
         # An underscore hides too, as in Spark's own sources.
-        found = find_archives(given, recursive=self.settings.recursive, hidden=(".", "_"))
-        return [str(p) for p in found]
+        found = find(given, ARCHIVES, recursive=self.settings.recursive, hidden=(".", "_"))
+        # Those that cannot be used are rows with an error.
+        names = [source.name for source in found.sources] + [name for name, _ in found.failed]
+        return [str(given / name) for name in sorted(names)]
 
     def read(self, partition: _Files) -> Iterator[tuple]:
         """Rows of the partition's archives; those that fail as the option `mode` says."""

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .plan import LeftOut, printable, which
+from femto.errors import printable
+
+from .plan import which
 from .progress import bytes_text, seconds_text
 
 LISTED = 10
@@ -94,26 +96,6 @@ def change(before: float, after: float) -> str:
     return f"{after / before:.1f} times larger"
 
 
-def left_out_text(left_out: LeftOut, kinds: int = 6) -> list[str]:
-    """What was not looked at, each with its number and what would help."""
-    parts = []
-    if left_out.files:
-        common = left_out.kinds.most_common(kinds)
-        rest = left_out.files.count - sum(count for _, count in common)
-        named = [f"{count} {printable(kind)}" for kind, count in common]
-        named += [f"{rest} of other kinds"] if rest else []
-        parts.append(f"{_number(left_out.files.count, 'other file')} ({', '.join(named)})")
-    if left_out.linked:
-        parts.append(f"{_number(left_out.linked.count, 'linked folder')} (links are not followed)")
-    if left_out.folders:
-        parts.append(f"{_number(left_out.folders.count, 'sub-folder')} (--recursive includes them)")
-    return parts
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 def summary(options, outcome) -> str:
     """The end of a run on one screen."""
     totals = Totals.of(outcome.rows)
@@ -148,7 +130,7 @@ def summary(options, outcome) -> str:
     if outcome.reports:
         lines.append(f"report:   {printable(str(outcome.reports[0]))}")
     if outcome.left_out:
-        lines.append(f"left out: {', '.join(left_out_text(outcome.left_out))}")
+        lines.append(f"left out: {', '.join(outcome.left_out.texts())}")
     lines += [f"failed: {_title(row)}: {printable(row['error'])}" for row in totals.failures]
     if failed > LISTED:
         lines.append(f"... and {failed - LISTED} more failed, see failures.csv")

@@ -4,11 +4,9 @@ An exception in a task would make Spark repeat it and then give up the whole job
 """
 
 import io
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,70 +16,21 @@ import numpy as np
 
 from femto import LaffError, codec, target
 from femto.container import unpack_metadata
+from femto.folder import Source
 from femto.samples import Counts, Levels, Span
+from femto.whole import whole_file
 
-from . import measure, pulse
+from . import measure, pulse, runner
 from .look import Look
-from .plan import Picture, Source
-from .records import append_record, whole_file
-from .runner import Folders, Item
+from .plan import Picture
+from .records import append_record
+from .runner import Item, reason_of
 from .sandbox import Sandbox, UnreadablePicture
+from .settings import Settings
 
 _sandbox = Sandbox()
 """One per executor process; Spark keeps the process for the tasks that follow."""
 _pulse: pulse.Pulse | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What every task of a job has to know.
-
-    `target` is quality, ratio or psnr, and `plan` effort and tune, as keywords of femto.encode;
-    `reading` what is read of a file, as keywords of femto.pictures.open_page; `bits` of its samples
-    if the user says; `strip`: whether archives keep neither metadata nor the file's name;
-    `basis_file` the name under which Spark ships a basis that does not come with femto;
-    `ssim` of which pictures it is measured, "shown" or "all", None without a report; `fingerprint`
-    what resuming compares.
-    """
-
-    folders: Folders
-    target: dict
-    plan: dict
-    gray: bool
-    reading: dict
-    basis: str
-    basis_file: str | None
-    ssim: str | None
-    bits: int | None
-    strip: bool
-    fingerprint: str
-
-    def declared_bits(self, picture: Picture) -> int | None:
-        """The bits that a picture's samples have, by the user or by its file; None if they are to
-        be found."""
-        if self.bits is not None and self.bits <= 8 * picture.dtype.itemsize:
-            return self.bits
-        return picture.bits if picture.bits not in (8, 16) else None
-
-    def local_basis(self) -> str:
-        """The basis as femto wants it in this process: a name or a path."""
-        if self.basis_file is None:
-            return self.basis
-        from pyspark import SparkFiles
-
-        return SparkFiles.get(self.basis_file)
-
-    @property
-    def passes(self) -> int:
-        """About how often a picture is coded until its target is met."""
-        return 4 if "ratio" in self.target or "psnr" in self.target else 1
-
-    def watch(self, picture: Picture, crop: Callable[[], int]) -> measure.Watch | None:
-        """What measures a picture, if something does; `crop` tells which of its tiles is shown."""
-        shown = picture.shown and self.ssim is not None
-        if shown or self.ssim == "all":
-            return measure.Watch(picture.width, picture.height, crop() if shown else None)
-        return None
 
 
 @dataclass(frozen=True)
@@ -127,30 +76,13 @@ def _own_pulse(settings: Settings) -> pulse.Pulse:
     return _pulse
 
 
-def reason_of(error: BaseException) -> str:
-    """One line for the report."""
-    if isinstance(error, (UnreadablePicture, LaffError)):
-        return " ".join(str(error).split())
-    if isinstance(error, MemoryError):
-        return "not enough memory to compress it: give the executors more, or fewer cores each"
-    if isinstance(error, OSError) and error.strerror:
-        return f"its archive cannot be written: {error.strerror}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
 SMALL = 2048
 """A file of so many bytes may well hold nothing worth to speak of."""
-FULL = frozenset({28, 30, 122})
-"""ENOSPC, EROFS, EDQUOT: no later picture will fare better."""
 
 
 def failure(picture: Picture, error: BaseException) -> dict:
     """The result of a picture that failed."""
-    return {
-        "key": picture.archive,
-        "error": reason_of(error),
-        "fatal": isinstance(error, OSError) and error.errno in FULL,
-    }
+    return {"key": picture.archive} | runner.failure(error)
 
 
 def probe_files(
@@ -164,9 +96,8 @@ def probe_files(
         seen = None
         for source in sources:
             try:
-                pages = _sandbox.probe(
-                    settings.folders.path(source), name=source.name, reading=settings.reading
-                )
+                path, reading = settings.folders.path(source), settings.options.reading
+                pages = _sandbox.probe(path, name=source.name, reading=reading)
                 yield source.name, pages, None
             except UnreadablePicture as error:
                 seen = settings.folders.are_seen() if seen is None else seen
@@ -188,7 +119,7 @@ def compress_pictures(settings: Settings, groups: Iterator[list[Item]]) -> Itera
                 yield {"key": item.thing.archive, "unseen": True}
                 continue
             own = _own_pulse(settings) if item.payload is None else None
-            with pulse.Share(own, item.thing.pixels, settings.passes) as share:
+            with pulse.Share(own, item.thing.pixels, settings.options.passes) as share:
                 try:
                     yield _compress(settings, item, share)
                 except Exception as error:
@@ -202,9 +133,9 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
         data,
         name=picture.source.name,
         page=picture.page,
-        gray=settings.gray,
+        gray=settings.options.gray,
         pixels=picture.pixels,
-        reading=settings.reading,
+        reading=settings.options.reading,
         place=picture.place,
     )
 
@@ -227,10 +158,10 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
 
     made = codec.encode_picture(
         pixels,
-        target=settings.target,
-        plan=settings.plan | {"basis": settings.local_basis()},
+        target=settings.options.target,
+        plan=settings.options.plan | {"basis": settings.local_basis()},
         bits=settings.declared_bits(picture),
-        levels=None if levels is None or settings.bits is not None else Levels(*levels),
+        levels=None if levels is None or settings.options.bits is not None else Levels(*levels),
         mapping=info.get("mapping"),
         icc=icc,
         watch=watching,
@@ -254,7 +185,7 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
 
 def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
     """The `source` and `metadata` that an archive keeps, from what the picture's reader says."""
-    if settings.strip:
+    if settings.options.strip_metadata:
         return {"source": None, "metadata": None}
     kept = picture.embedded
     if info.get("metadata") is not None:
@@ -268,12 +199,11 @@ def save(settings: Settings, picture: Picture, record: dict, data: BinaryIO) -> 
     path = Path(settings.folders.output, record["archive"])
     if picture.unclaimed and path.exists() and not _is_copy(path, data):
         raise LaffError(foreign(picture))
-    writer = f"{settings.folders.run}-{socket.gethostname()}-{os.getpid()}"
     data.seek(0)
     with whole_file(
         path,
         below=settings.folders.output,
-        before_rename=lambda: append_record(settings.folders.output, writer, record),
+        before_rename=lambda _: append_record(settings.folders.output, record),
     ) as file:
         shutil.copyfileobj(data, file)
 
@@ -339,10 +269,15 @@ def remarks(
     """
     notes, warnings = list(info.get("notes", ())), []
     psnr = target.psnr(sse, picture.pixels * picture.channels, span.levels.range)
-    if settings.bits is not None and settings.declared_bits(picture) != settings.bits:
-        notes.append(f"its samples have {picture.bits} bits, --bits {settings.bits} is not for it")
+    if (
+        settings.options.bits is not None
+        and settings.declared_bits(picture) != settings.options.bits
+    ):
+        notes.append(
+            f"its samples have {picture.bits} bits, --bits {settings.options.bits} is not for it"
+        )
     if outcome in ("missed", "better"):
-        (name, asked), *_ = settings.target.items()
+        (name, asked), *_ = settings.options.target.items()
         if name == "ratio":
             text = f"ratio {picture.raw_nbytes / nbytes:.2f} instead of {asked:g}"
         else:
@@ -443,7 +378,7 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                     limits=chunk.span.limits,
                     basis=settings.local_basis(),
                     watch=watch and partial(watch, tile, chunk.span.levels),
-                    **settings.plan,
+                    **settings.options.plan,
                 )
                 coded.append((tile.index, encoded))
                 if chunk.look:

@@ -13,9 +13,9 @@ from PIL import Image
 
 import compress
 import femto
+from femto.errors import JobError
 from femto_spark import job, plan, records, runner
 from femto_spark.job import Job, Options
-from femto_spark.records import JobError
 from femto_spark.runner import Runner
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from femto import folder
 from femto.codec import tile_grid
 from femto_spark import plan
 from femto_spark.catalog import Catalog
@@ -26,7 +27,7 @@ def bases(tmp_path):
         with Records(Path(tempfile.mkdtemp(dir=tmp_path))) as records:
             for archive in taken:
                 append_record(
-                    records.output, "x", {"archive": archive, "input": "/in", "picture": "gone"}
+                    records.output, {"archive": archive, "input": "/in", "picture": "gone"}
                 )
             records._merge()
             with Catalog(records, "/in") as catalog:
@@ -101,13 +102,11 @@ def test_find(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
-    flat = plan.find_pictures(tmp_path, {".png", ".tif", ".jpg"}, recursive=False)
+    flat = folder.find(tmp_path, {".png", ".tif", ".jpg"}, recursive=False)
     assert [s.name for s in flat.sources] == ["a.tif", "b.PNG"]
     assert flat.left_out.files.first == ["notes.txt"]
     assert [name for name, _ in flat.failed] == ["empty.png", "gone.png", "pipe.png"]
-    deep = plan.find_pictures(
-        tmp_path, {".png", ".tif", ".jpg"}, recursive=True, skip=tmp_path / "out"
-    )
+    deep = folder.find(tmp_path, {".png", ".tif", ".jpg"}, recursive=True, skip=tmp_path / "out")
     assert [s.name for s in deep.sources] == ["a.tif", "b.PNG", "sub/c.jpg"]
 
 
@@ -121,27 +120,25 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     (tmp_path / "elsewhere" / "seen.png").write_bytes(b"x")
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "sub" / "loop").symlink_to(tmp_path / "in")
-    flat = plan.find_pictures(tmp_path / "in", {".png"}, recursive=False).left_out
+    flat = folder.find(tmp_path / "in", {".png"}, recursive=False).left_out
     assert flat.kinds == {".txt": 2, "no extension": 1}
     assert (flat.linked.first, flat.folders.first) == (["linked"], ["sub"])
-    found = plan.find_pictures(tmp_path / "in", {".png"}, recursive=True)
+    found = folder.find(tmp_path / "in", {".png"}, recursive=True)
     deep = found.left_out
     assert [s.name for s in found.sources] == ["a.png", "sub/deep/e.png"]
     assert deep.kinds == {".txt": 2, "no extension": 1, ".xml": 1}
     assert (deep.linked.first, deep.folders.count) == (["linked", "sub/loop"], 0)
     # The output folder is not left out, it is the job's own.
-    own = plan.find_pictures(
-        tmp_path / "in", {".png"}, recursive=False, skip=tmp_path / "in" / "sub"
-    )
+    own = folder.find(tmp_path / "in", {".png"}, recursive=False, skip=tmp_path / "in" / "sub")
     assert not own.left_out.folders
 
 
 def test_of_what_is_left_out_few_names_are_kept():
-    left_out = plan.LeftOut()
+    left_out = folder.LeftOut()
     for i in range(20_000):
         left_out.add_file(f"{i}.{i}")
-    assert len(left_out.files.first) == plan.LISTED
-    assert len(left_out.kinds) == plan.KINDS + 1
+    assert len(left_out.files.first) == folder.LISTED
+    assert len(left_out.kinds) == folder.KINDS + 1
     assert sum(left_out.kinds.values()) == left_out.files.count == 20_000
 
 

@@ -6,14 +6,16 @@ import os
 
 import pytest
 
+from femto.errors import JobError
+from femto.whole import write_whole
 from femto_spark import records
-from femto_spark.records import JobError, Records, Rows, append_record, write_whole
+from femto_spark.records import Records, Rows, append_record
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
     target = tmp_path / "sub" / "a"
     seen = []
-    write_whole(target, b"new", before_rename=lambda: seen.append(target.exists()))
+    write_whole(target, b"new", before_rename=lambda _: seen.append(target.exists()))
     assert seen == [False]
     assert target.read_bytes() == b"new"
     assert [p.name for p in target.parent.iterdir()] == ["a"]
@@ -23,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a"
     target.write_bytes(b"old")
 
-    def fail():
+    def fail(_):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
@@ -38,11 +40,11 @@ def record(archive: str, picture: str = "p", folder: str = "/in", **facts) -> di
 
 def test_records_survive_and_the_newest_counts(tmp_path):
     with Records(tmp_path):
-        append_record(tmp_path, "one", record("a", n=1))
+        append_record(tmp_path, record("a", n=1))
     with Records(tmp_path) as held:
         assert list(held) == [record("a", n=1)]
-        append_record(tmp_path, "two", record("a", n=2))
-        append_record(tmp_path, "three", record("b", n=3))
+        append_record(tmp_path, record("a", n=2))
+        append_record(tmp_path, record("b", n=3))
     with Records(tmp_path) as held:
         assert {r["archive"]: r["n"] for r in held} == {"a": 2, "b": 3}
     assert not list((tmp_path / records.STATE_FOLDER).glob("journal-*"))
@@ -52,7 +54,7 @@ def test_a_record_is_found_by_what_it_was_made_of_and_by_its_name(tmp_path):
     odd = os.fsdecode(b"\xff.png")
     with Records(tmp_path):
         for one in (record("A", "x"), record("A.2", "x"), record("b", odd), record("c", "x", "/2")):
-            append_record(tmp_path, "one", one)
+            append_record(tmp_path, one)
     with Records(tmp_path) as held:
         assert [r["archive"] for r in held.of("/in", "x")] == ["A", "A.2"]
         assert [r["archive"] for r in held.of("/in", odd)] == ["b"]
@@ -98,8 +100,8 @@ def test_rows_are_on_disk_in_order_and_as_often_as_one_likes(tmp_path):
 
 def test_a_line_cut_short_is_passed_over(tmp_path):
     with Records(tmp_path):
-        append_record(tmp_path, "one", record("a"))
-    journal = tmp_path / records.STATE_FOLDER / "journal-one.jsonl"
+        append_record(tmp_path, record("a"))
+    (journal,) = (tmp_path / records.STATE_FOLDER).glob("journal-*.jsonl")
     journal.write_bytes(journal.read_bytes() + json.dumps(record("b")).encode()[:-3])
     with Records(tmp_path) as held:
         assert [r["archive"] for r in held] == ["a"]

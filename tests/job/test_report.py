@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from job_tools import rows as read_rows
 
+from femto.folder import LeftOut
 from femto_spark import page, plan, report
 from femto_spark.job import Options, Outcome
 from femto_spark.progress import bytes_text, seconds_text
@@ -43,8 +44,8 @@ def options(tmp_path):
     return Options(input=Path("my <pictures>"), output=tmp_path)
 
 
-def left_out(*names: str) -> plan.LeftOut:
-    found = plan.LeftOut()
+def left_out(*names: str) -> LeftOut:
+    found = LeftOut()
     for name in names:
         found.add_file(name)
     return found

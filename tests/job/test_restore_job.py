@@ -23,11 +23,11 @@ from job_tools import (
 import decompressor
 import femto
 import restore
+from femto.errors import JobError
 from femto.pictures import open_page
 from femto.reconstruction import Wanted
 from femto.written import STATE_FOLDER
 from femto_spark import restoring
-from femto_spark.records import JobError
 from femto_spark.restoring import Options, Restore
 
 NAMES = ("a", "b", "sub/c", "sub/deep/d")
@@ -295,7 +295,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path):
         process.communicate()
     there = {path.stem: path.stat().st_ino for path in output.glob("*.png")}
     assert 1 <= len(there) < COUNT
-    (output / ".0.png.1-2.part").write_bytes(b"half a picture")
+    (output / ".femto-12.part").write_bytes(b"half a picture")
     remembered = restoring.Written(output)
     for name in there:
         if remembered.find(f"{name}.png"):

@@ -251,7 +251,8 @@ def test_a_task_opens_a_page_without_reading_the_others(tmp_path):
     status = path.stat()
     source = Source("pages.tif", status.st_size, status.st_mtime_ns)
     settings = SimpleNamespace(
-        folders=Folders(str(tmp_path), str(tmp_path), "run"), gray=False, reading={}
+        folders=Folders(str(tmp_path), str(tmp_path), "run"),
+        options=SimpleNamespace(gray=False, reading={}),
     )
     reader = Sandbox()
 

@@ -14,9 +14,10 @@ import decompressor
 import femto
 import train
 from femto import bases
+from femto.errors import JobError
+from femto.folder import find
 from femto_spark import learn
 from femto_spark.learn import Learning, Options
-from femto_spark.records import JobError
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_a_cluster_learns_the_same_basis(own, folder, cluster, tmp_path):
 
 def test_windows_are_drawn_from_all_of_a_large_picture(tmp_path):
     save(tmp_path / "wide.png", picture(700, 2100, 1, channels=1))
-    (source,) = learn.plan.find_pictures(tmp_path, {".png"}, recursive=False).sources
+    (source,) = find(tmp_path, {".png"}, recursive=False).sources
     options = Options(input=tmp_path, output=tmp_path / "x.basis", megapixels=1.0)
     sandbox = learn.Sandbox()
     try:

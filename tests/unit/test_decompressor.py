@@ -418,7 +418,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tree, archives):
     # Their pipes are closed when the last of them is gone.
     told += process.communicate(timeout=HANGS)[0].decode().split()
     assert len(told) < len(names)
-    part = tree / "out/.05.png.1-2.part"
+    part = tree / "out/.femto-12.part"
     part.write_bytes(b"begun")
     for line in told:
         spoil(tree / f"a/{Path(line).stem}.laff.gz")

@@ -1,12 +1,10 @@
 """Writing PNG, TIFF, JPEG and WebP."""
 
-import contextlib
 import filecmp
 import io
 import itertools
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,14 +13,10 @@ import numpy as np
 
 from ..errors import LaffError
 from ..samples import Levels, dtype_of, levels_of, to_bytes
+from ..whole import whole_file
 from .common import check_size, missing, os_error, quiet
 from .ifd import Tag, number, tree
 from .metadata import for_jpeg, for_png, for_tiff, for_webp
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 FORMATS = {
     ".png": "png",
@@ -117,24 +111,23 @@ def _write_whole(path: Path, overwrite: bool, write) -> bool:
         with open(final, "wb") as file:
             write(file)
         return True
-    part = final.with_name(f".{final.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with open(part, "xb") as file:
-            # Parts that nobody locks are known to be left by killed processes.
-            with contextlib.suppress(OSError, AttributeError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-            write(file)
+
+    def check(part: Path) -> None:
         if final.exists() and not overwrite:
-            if not filecmp.cmp(part, final, shallow=False):
-                raise LaffError(f"{path}: another file is there; overwrite it or choose a new name")
-            part.unlink()
-            return False
-        os.replace(part, final)
-        return True
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+            if filecmp.cmp(part, final, shallow=False):
+                raise _Same
+            raise LaffError(f"{path}: another file is there; overwrite it or choose a new name")
+
+    try:
+        with whole_file(final, below=final.parent, before_rename=check) as file:
+            write(file)
+    except _Same:
+        return False
+    return True
+
+
+class _Same(Exception):
+    """The very same file is there already."""
 
 
 def _write_png(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):

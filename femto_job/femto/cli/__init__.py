@@ -1,6 +1,5 @@
-"""What the commands that run on Spark share: options, exit statuses, interrupts, Spark's end."""
+"""What all commands share: exit statuses, interrupts, faults."""
 
-import argparse
 import contextlib
 import os
 import signal
@@ -8,21 +7,14 @@ import sys
 import tempfile
 import traceback
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from .plan import printable
-from .records import JobError
+from ..errors import JobError, printable
 
 DONE, SOME_FAILED, NOT_RUN, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of command lines that ends the program with NOT_RUN for wrong ones."""
-
-    def error(self, message: str):
-        self.exit(NOT_RUN, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def check_input(folder: Path, what: str = "pictures") -> None:
@@ -55,7 +47,7 @@ def _fault(error: Exception) -> str:
     )
 
 
-def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name: str) -> int:
+def execute(run: Callable, options: Namespace, *, prog: str, spark_name: str) -> int:
     """Run a command to its end, however that comes, and return its exit status.
 
     `run(options, get_context)` returns a status or raises JobError; `get_context` starts Spark,
@@ -67,7 +59,7 @@ def execute(run: Callable, options: argparse.Namespace, *, prog: str, spark_name
     contexts = []
 
     def get_context():
-        from . import session
+        from femto_spark import session
 
         contexts.append(session.start(spark_name))
         return contexts[0]
