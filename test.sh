@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$femto_home"
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark \
-    scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff pytest pytest-xdist hypothesis \
-    ansible ansible-lint molecule yamllint \
+    scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff mypy pytest pytest-xdist \
+    hypothesis setuptools ansible ansible-lint molecule yamllint \
     nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client
 femto_java
 export PATH=$femto_venv/bin:$PATH
@@ -30,6 +30,7 @@ ruff format --check --quiet --no-cache . || {
     echo "run: ruff format ."
     status=1
 }
+mypy --cache-dir "$femto_venv/mypy" --no-error-summary || status=1
 yamllint --strict . || status=1
 ansible-lint --offline -q --profile production || status=1
 wait "$compiling" || status=1

@@ -11,7 +11,7 @@ import numpy as np
 from . import blocks, kstrings
 from .bases import Basis, load_basis
 from .blocks import CELL, ZIGZAG, ZONES
-from .codec import decode_field, parse
+from .codec import AnyArchive, decode_field, parse
 from .container import Archive
 from .contexts import Field
 from .samples import levels_of
@@ -51,7 +51,7 @@ def _check_plane(parsed: Archive, plane: int) -> None:
         raise ValueError(f"plane {plane}: this picture has planes 0 to {last}")
 
 
-def layers(archive) -> list[Layer]:
+def layers(archive: AnyArchive) -> list[Layer]:
     """What each layer of an archive adds, in their order."""
     parsed = parse(archive)
     found, before, first = [], None, 0
@@ -62,7 +62,7 @@ def layers(archive) -> list[Layer]:
     return found
 
 
-def block_map(archive, *, plane: int = 0) -> list[Block]:
+def block_map(archive: AnyArchive, *, plane: int = 0) -> list[Block]:
     """How a plane of an archive's picture is cut into blocks, and the class of each.
 
     `archive` is bytes, a path or what `femto.parse` returned; `plane` 0 is luma, 1 and 2 chroma.
@@ -80,7 +80,7 @@ def block_map(archive, *, plane: int = 0) -> list[Block]:
     return found
 
 
-def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
+def score_map(archive: AnyArchive, component: int, *, plane: int = 0) -> np.ndarray:
     """The integers that an archive stores for one component, where their blocks lie.
 
     int32 (⌈height / 8⌉, ⌈width / 8⌉): a small block has one score per component, larger blocks
@@ -110,7 +110,7 @@ def score_map(archive, component: int, *, plane: int = 0) -> np.ndarray:
     return out
 
 
-def decode_components(archive, count: int) -> np.ndarray:
+def decode_components(archive: AnyArchive, count: int) -> np.ndarray:
     """The picture as its first `count` components (0 to 64) alone show it.
 
     Returns (h, w) or (h, w, 3), uint8 or uint16, as `femto.decode` does, which takes whole

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import contexts, entropy, model, partition, restore
 from .blocks import SIZES, ZIGZAG, ZONES
-from .container import is_plain
+from .container import AnyPath, Archive, is_plain
 from .contexts import Learned
 from .errors import LaffError
 from .jit import njit
@@ -346,13 +346,13 @@ def load_basis(name: str = DEFAULT) -> Basis:
     return read_basis(name)
 
 
-def check_basis(path: str | Path | None) -> None:
+def check_basis(path: AnyPath | None) -> None:
     """LaffError if there is a path, and no file there."""
     if path is not None and not Path(path).is_file():
         raise LaffError(f"{path}: no such basis file: check the name")
 
 
-def basis_of(archive) -> Basis:
+def basis_of(archive: Archive) -> Basis:
     """The basis that a parsed archive was made with, by name and (the beginning of its) hash.
 
     Looked for among the shipped ones, then in the archive's `basis_file`, then as NAME.basis and

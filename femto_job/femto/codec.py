@@ -2,28 +2,42 @@
 
 import contextlib
 import dataclasses
+import io
 import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
-from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, TypedDict
 
 import numpy as np
 
 from . import blocks, container, kstrings, partition
 from .bases import Basis, basis_of, load_basis
 from .blocks import Layout
-from .container import BELIEVED_PIXELS, Archive, EncodedTile, ImageHeader, Tiles, check_pixels
+from .container import (
+    BELIEVED_PIXELS,
+    AnyPath,
+    Archive,
+    ByteStream,
+    EncodedTile,
+    ImageHeader,
+    Layers,
+    Stored,
+    Tiles,
+    Wanted,
+    check_pixels,
+)
 from .contexts import Field
 from .errors import LaffError
-from .samples import Counts, Levels, Span, dtype_of, levels_of, mapped, restore
+from .samples import Counts, Levels, Mapped, Picture, Span, dtype_of, levels_of, mapped, restore
 from .target import StepSearch
 from .tiles import Region, Tile, tile_at, tile_grid, tile_rows
 
 __all__ = [
     "EncodedTile",
     "ImageHeader",
+    "Info",
     "StepSearch",
     "Tile",
     "Tiles",
@@ -42,6 +56,8 @@ __all__ = [
 
 
 EFFORTS = ("full", "fast")
+AnyArchive: TypeAlias = Stored | Archive
+"""An archive: its bytes, the path of its file, or what `parse` returned."""
 COARSE_STEP = 32.0
 """From this step on, in grey levels of an RGB picture of 8 bits, pictures are coded in one pass:
 eight such steps, in which the first of four passes counts, are all the grey levels there are."""
@@ -70,7 +86,7 @@ def encode_tile(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
-    watch: Callable | None = None,
+    watch: Callable[[np.ndarray, np.ndarray], Any] | None = None,
 ) -> EncodedTile:
     """Code one tile.
 
@@ -119,11 +135,12 @@ def code_tile(
     passes: int,
     tune: str = "psnr",
     classes: bool = True,
-    watch: Callable | None = None,
+    watch: Callable[[np.ndarray, np.ndarray], Any] | None = None,
 ) -> EncodedTile:
     """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
     blocks or not."""
-    field = Field(Layout(*pixels.shape[:2], 1 if pixels.ndim == 2 else 3), passes, tune)
+    height, width = pixels.shape[:2]
+    field = Field(Layout(height, width, 1 if pixels.ndim == 2 else 3), passes, tune)
     scores = partition.analyse(pixels, step, levels, basis, field, classes=classes)
     block_string, layers = kstrings.encode(scores, step, basis, field)
     del scores
@@ -150,7 +167,7 @@ def assemble(
     effort: str = "full",
     tune: str = "psnr",
     tiles: Tiles | list[EncodedTile],
-    file=None,
+    file: BinaryIO | None = None,
 ) -> bytes | int:
     """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`,
     `basis`, `effort` and `tune`. Equal input gives equal bytes.
@@ -173,7 +190,7 @@ def assemble(
     )
 
 
-def check_image(image) -> tuple[int, int, str]:
+def check_image(image: Picture) -> tuple[int, int, str]:
     """Height, width and mode of an array that can be coded; LaffError if its shape cannot."""
     shape = tuple(image.shape)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
@@ -191,13 +208,13 @@ def check_image(image) -> tuple[int, int, str]:
     return height, width, "L" if len(shape) == 2 else "RGB"
 
 
-def needs_counts(dtype, bits: int | None, levels: Levels | None) -> bool:
+def needs_counts(dtype: Any, bits: int | None, levels: Levels | None) -> bool:
     """Whether all samples must be looked at before the levels of a picture are known."""
-    return levels is not None or (bits is None and np.dtype(dtype) == np.uint16)
+    return levels is not None or (bits is None and bool(np.dtype(dtype) == np.uint16))
 
 
 def span_of(
-    dtype, bits: int | None, levels: Levels | None = None, counts: Counts | None = None
+    dtype: Any, bits: int | None, levels: Levels | None = None, counts: Counts | None = None
 ) -> tuple[int, Span]:
     """The bits of a picture's samples, and the levels that its steps and PSNR follow.
 
@@ -219,8 +236,11 @@ def span_of(
         low, high = levels
         if not 0 <= low < high <= levels_of(most).high:
             raise LaffError(f"levels {low} to {high} are not possible: choose 0 to 2^{most} - 1")
-        return most, counts.span(Levels(low, high))
-    return most, Span(levels_of(8), levels_of(8)) if most == 8 else counts.span()
+    elif most == 8:
+        return most, Span(levels_of(8), levels_of(8))
+    if counts is None:
+        raise ValueError("the samples were not counted: see needs_counts")
+    return most, counts.span(None if levels is None else Levels(*levels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,11 +254,11 @@ class Encoded:
     sse: float
     outcome: str | None
     outliers: int
-    seen: list
+    seen: list[Any]
 
 
 def encode(
-    image,
+    image: Picture,
     *,
     quality: float | None = None,
     ratio: float | None = None,
@@ -250,7 +270,7 @@ def encode(
     range: tuple[float, float] | None = None,
     source: str | None = None,
     icc: bytes | None = None,
-    metadata: dict | None = None,
+    metadata: dict[str, Any] | None = None,
     strip_metadata: bool = False,
     threads: int = 1,
 ) -> bytes:
@@ -302,26 +322,31 @@ def encode(
     """
     if strip_metadata:
         source = metadata = None
-    header = {"source": source, "icc": icc, "metadata": metadata}
-    target = {"quality": quality, "ratio": ratio, "psnr": psnr}
-    plan = {"basis": basis, "effort": effort, "tune": tune}
     return encode_picture(
-        image, target=target, plan=plan, bits=bits, range=range, threads=threads, **header
+        image,
+        target={"quality": quality, "ratio": ratio, "psnr": psnr},
+        plan={"basis": basis, "effort": effort, "tune": tune},
+        bits=bits,
+        range=range,
+        threads=threads,
+        source=source,
+        icc=icc,
+        metadata=metadata,
     ).data
 
 
 def encode_picture(
-    image,
+    image: Picture,
     *,
-    target: dict,
-    plan: dict,
+    target: dict[str, Any],
+    plan: dict[str, Any],
     bits: int | None = None,
     levels: Levels | None = None,
     range: tuple[float, float] | None = None,
-    mapping: dict | None = None,
+    mapping: dict[str, Any] | None = None,
     threads: int = 1,
-    watch: Callable | None = None,
-    **kept,
+    watch: Callable[[Tile, Levels, np.ndarray, np.ndarray], Any] | None = None,
+    **kept: Any,
 ) -> Encoded:
     """As `encode`, and tells more.
 
@@ -334,11 +359,11 @@ def encode_picture(
     check_plan(plan["effort"], plan["tune"])
     grid = tile_grid(height, width)
 
-    def window(tile: Tile, of=image) -> np.ndarray:
+    def window(tile: Tile, of: Picture = image) -> np.ndarray:
         return np.asarray(of[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
 
     picture = mapped(image, lambda: map(window, grid), range)
-    if picture is not image and picture.mapping is not None:
+    if isinstance(picture, Mapped) and picture.mapping is not None:
         mapping = picture.mapping
         if bits is not None:
             raise LaffError(
@@ -347,7 +372,7 @@ def encode_picture(
         if range is not None:
             bits = 16  # the levels are those of the range, whatever the picture uses of it
     with _mapping(threads) as spread:
-        counts = None
+        counts: Counts | None = None
         if needs_counts(picture.dtype, bits, levels):
             for more in spread(lambda tile: Counts.of(window(tile, picture)), grid):
                 counts = more if counts is None else counts + more
@@ -373,23 +398,21 @@ def encode_picture(
             )
 
         history: list[tuple[float, int, float]] = []
-        kept_round: tuple[int, bytes, list] | None = None
-        step = search.first()
+        step: float | None = search.first()
         while step is not None:
             tiles = Tiles(spread(lambda tile, step=step: coded(tile, step), grid))
-            archive = assemble(header, step=step, **plan, tiles=tiles)
+            with io.BytesIO() as file:
+                assemble(header, step=step, **plan, tiles=tiles, file=file)
+                archive = file.getvalue()
             history.append((step, len(archive), tiles.sse))
-            best = search.best(history)
-            if best == len(history) - 1:
-                kept_round = (best, archive, tiles.seen)
+            if search.best(history) == len(history) - 1:
+                best, data, seen = history[-1], archive, tiles.seen
             step = search.next(history)
-    best, archive, seen = kept_round
-    outcome = search.outcome(history[best])
-    return Encoded(archive, header, history[best][2], outcome, span.outliers, seen)
+    return Encoded(data, header, best[2], search.outcome(best), span.outliers, seen)
 
 
 @contextlib.contextmanager
-def _mapping(threads: int):
+def _mapping(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A function like `map` that uses so many threads. A single one is the caller's own, which
     keeps what it needs for every tile: of a small picture that is most of the work."""
     if threads <= 1:
@@ -399,7 +422,13 @@ def _mapping(threads: int):
         yield pool.map
 
 
-def parse(archive, *, layers=None, basis=None, wanted=None) -> Archive:
+def parse(
+    archive: AnyArchive,
+    *,
+    layers: Layers = None,
+    basis: AnyPath | None = None,
+    wanted: Wanted = None,
+) -> Archive:
     """Read and check an archive (bytes or a path) without decoding it, all of it or only its
     first `layers` layers (a number, or a function of the JSON object). `basis` is the file of the
     basis that it was made with, if that is neither femto's own nor beside it. `wanted`, a function
@@ -446,7 +475,9 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
     return field, basis
 
 
-def decode_scores(parsed: Archive, index: int, *, layers: int | None = None):
+def decode_scores(
+    parsed: Archive, index: int, *, layers: int | None = None
+) -> tuple[np.ndarray, Field, np.ndarray | None]:
     """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
 
     Returns (scores, field, colour): float32 on the lattice of `field.layout` (see `blocks`), grey
@@ -471,7 +502,7 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np
     return blocks.to_pixels(planes, field.colour, header.dtype, header.levels, header.limits)
 
 
-def _region(header: ImageHeader, region) -> Region:
+def _region(header: ImageHeader, region: tuple[int, int, int, int] | None) -> Region:
     """The part of a picture that is asked for, all of it if None. Raises LaffError."""
     if region is None:
         return Region(0, 0, header.height, header.width)
@@ -492,11 +523,18 @@ def _region(header: ImageHeader, region) -> Region:
     return found
 
 
-def _parse(archive, region, basis, max_pixels, *, streamed: bool) -> tuple[Archive, Region]:
+def _parse(
+    archive: AnyArchive,
+    region: tuple[int, int, int, int] | None,
+    basis: AnyPath | None,
+    max_pixels: int | None,
+    *,
+    streamed: bool,
+) -> tuple[Archive, Region]:
     """A parsed archive that may be made into pixels, and the part of it that is to be. Only the
     strings of tiles that this touches are kept."""
 
-    def wanted(parsed: Archive):
+    def wanted(parsed: Archive) -> set[int] | None:
         header, part = parsed.header, _region(parsed.header, region)
         check_pixels(parsed, part.height * part.width, max_pixels, streamed=streamed)
         rows = tile_rows(header.height, header.width, parsed.tile, part)
@@ -507,12 +545,12 @@ def _parse(archive, region, basis, max_pixels, *, streamed: bool) -> tuple[Archi
 
 
 def decode_bands(
-    archive,
+    archive: AnyArchive,
     *,
     region: tuple[int, int, int, int] | None = None,
     fraction: float = 1.0,
     layers: int | None = None,
-    basis=None,
+    basis: AnyPath | None = None,
     threads: int = 1,
     samples: bool = False,
     max_pixels: int | None = BELIEVED_PIXELS,
@@ -546,12 +584,12 @@ def decode_bands(
 
 
 def decode(
-    archive,
+    archive: AnyArchive,
     *,
     region: tuple[int, int, int, int] | None = None,
     fraction: float = 1.0,
     layers: int | None = None,
-    basis=None,
+    basis: AnyPath | None = None,
     threads: int = 1,
     samples: bool = False,
     max_pixels: int | None = BELIEVED_PIXELS,
@@ -599,7 +637,11 @@ def decode(
 
 
 def decode_layers(
-    stream, *, basis=None, threads: int = 1, max_pixels: int | None = BELIEVED_PIXELS
+    stream: ByteStream,
+    *,
+    basis: AnyPath | None = None,
+    threads: int = 1,
+    max_pixels: int | None = BELIEVED_PIXELS,
 ) -> Iterator[np.ndarray]:
     """Reconstruct a picture while its archive arrives.
 
@@ -616,7 +658,34 @@ def decode_layers(
         yield decode(parsed, basis=basis, threads=threads, max_pixels=None)
 
 
-def info(archive) -> dict:
+class Info(TypedDict):
+    """What `info` tells of an archive."""
+
+    format: str
+    version: int
+    width: int
+    height: int
+    mode: str
+    bits: int
+    levels: list[int]
+    limits: list[int]
+    mapping: dict[str, Any] | None
+    source: str | None
+    icc: bytes | None
+    metadata: dict[str, Any] | None
+    properties: dict[str, str]
+    basis: dict[str, str]
+    step: float
+    passes: int
+    tune: str
+    tile: int
+    tiles: int
+    layers: int
+    nbytes: int
+    layer_nbytes: list[int]
+
+
+def info(archive: AnyArchive) -> Info:
     """What an archive holds, without decoding it.
 
     Keys: format, version, width, height (pixels), mode ("L" or "RGB"), bits, levels (that the
@@ -657,7 +726,7 @@ def info(archive) -> dict:
 
 
 def truncate(
-    archive: bytes | str | Path,
+    archive: AnyArchive,
     *,
     fraction: float | None = None,
     nbytes: int | None = None,
@@ -674,18 +743,21 @@ def truncate(
     parsed = parse(archive)
 
     def cut(count: int) -> bytes:
-        return container.write(
-            parsed.header,
-            basis_name=parsed.basis_name,
-            basis_sha256=parsed.basis_sha256,
-            step=parsed.step,
-            passes=parsed.passes,
-            tune=parsed.tune,
-            blocks=parsed.blocks,
-            layers=parsed.layers[:count],
-            tile=parsed.tile,
-            packed=parsed.packed,
-        )
+        with io.BytesIO() as file:
+            container.write(
+                parsed.header,
+                basis_name=parsed.basis_name,
+                basis_sha256=parsed.basis_sha256,
+                step=parsed.step,
+                passes=parsed.passes,
+                tune=parsed.tune,
+                blocks=parsed.blocks,
+                layers=parsed.layers[:count],
+                tile=parsed.tile,
+                packed=parsed.packed,
+                file=file,
+            )
+            return file.getvalue()
 
     if nbytes is None:
         return cut(_prefix(parsed, 1.0 if fraction is None else fraction, layers))

@@ -16,10 +16,9 @@ import threading
 import weakref
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol, TypeAlias, overload
 
 import numpy as np
 
@@ -65,6 +64,18 @@ BELIEVED_PIXELS = (1 << 31) // 12
 opens, 179 million (see `check_pixels`)."""
 
 
+AnyPath: TypeAlias = str | os.PathLike[str]
+Stored: TypeAlias = bytes | bytearray | memoryview | AnyPath
+"""An archive: its bytes, or the path of its file."""
+
+
+class ByteStream(Protocol):
+    """Where an archive comes from while it arrives: a pipe, a socket's file, an open file."""
+
+    def read(self, nbytes: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
 def finest_step(levels: Levels, limits: Levels) -> float:
     """The finest quantiser step of a picture that uses `levels` and has samples within `limits`:
     the coder's integers stay below 2^31."""
@@ -89,12 +100,12 @@ class ImageHeader:
     bits: int
     source: str | None = None
     icc: bytes | None = None
-    metadata: dict | None = None
-    levels: Levels | None = None
-    limits: Levels | None = None
-    mapping: dict | None = None
+    metadata: dict[str, Any] | None = None
+    levels: Levels = None  # type: ignore[assignment]  # which is told from the bits then
+    limits: Levels = None  # type: ignore[assignment]
+    mapping: dict[str, Any] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         levels = levels_of(self.bits) if self.levels is None else Levels(*self.levels)
         object.__setattr__(self, "levels", levels)
         limits = levels if self.limits is None else Levels(*self.limits)
@@ -116,7 +127,7 @@ class ImageHeader:
         return self.width * self.height * self.channels * self.dtype.itemsize
 
 
-def _temporary(owner):
+def _temporary(owner: object) -> tempfile.SpooledTemporaryFile[bytes]:
     """A file without a name, in memory while it is short, that ends with its owner."""
     file = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115
     weakref.finalize(owner, file.close)
@@ -126,7 +137,7 @@ def _temporary(owner):
 class _Spool:
     """Bytes that are put aside, in memory while they are few, then in a file without a name."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._file = _temporary(self)
         self._lock = threading.Lock()
         self._end = 0
@@ -151,7 +162,7 @@ class _Spool:
             return self._file.read(length)
 
 
-class Strings(Sequence):
+class Strings(Sequence[bytes]):
     """The strings of one layer, a tile each, put aside in a spool; those of tiles that were not
     wanted are not there."""
 
@@ -167,7 +178,13 @@ class Strings(Sequence):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = self._starts[index]
@@ -195,13 +212,13 @@ class EncodedTile:
         return len(self.blocks) + sum(map(len, self.layers))
 
 
-class Tiles(Sequence):
+class Tiles:
     """The encoded tiles of a picture, by number; they may come in any order, from any thread. Their
     strings are put aside, so that memory does not follow the archive."""
 
     def __init__(self, tiles: Iterable[EncodedTile] = ()):
         self._spool = _Spool()
-        self._tiles: dict[int, tuple[int, array, EncodedTile]] = {}
+        self._tiles: dict[int, tuple[int, array[int], EncodedTile]] = {}
         for index, tile in enumerate(tiles):
             self[index] = tile
 
@@ -228,7 +245,7 @@ class Tiles(Sequence):
         return sum(self._tiles[index][2].sse for index in range(len(self)))
 
     @property
-    def seen(self) -> list:
+    def seen(self) -> list[Any]:
         """What was said of each."""
         return [self._tiles[index][2].seen for index in range(len(self))]
 
@@ -249,7 +266,14 @@ class Tiles(Sequence):
 
 @dataclass(frozen=True)
 class Archive:
-    """A parsed archive: header, and the strings of its layers (`layers[layer][tile]`)."""
+    """A parsed archive, as `femto.parse` returns it: what it says, and its strings.
+
+    `header`: its picture; `basis_name` and `basis_sha256` (first digits) of the basis that it
+    needs; `step`, the quantiser's, in grey levels; `passes` 4 or 1; `tune`; `tile`, the edge of its
+    tiles in pixels; `blocks[tile]` and `layers[layer][tile]`, the strings; `nbytes` of the archive
+    and `layer_nbytes` of each layer's strings; `name`, its path, for messages. Notebooks show it
+    as its picture.
+    """
 
     header: ImageHeader
     basis_name: str
@@ -268,7 +292,7 @@ class Archive:
     packed: str | None = None
     """The metadata as the archive has them."""
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows of it."""
         from .display import mimebundle
 
@@ -284,8 +308,8 @@ def _head(
     tune: str,
     tile: int,
     metadata: str | None,
-) -> dict:
-    image = {
+) -> dict[str, Any]:
+    image: dict[str, Any] = {
         "width": header.width,
         "height": header.height,
         "mode": header.mode,
@@ -302,7 +326,7 @@ def _head(
         image["limits"] = list(header.limits)
     if header.mapping is not None:
         image["mapping"] = header.mapping
-    head = {
+    head: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "image": image,
@@ -320,11 +344,11 @@ def _head(
     return head
 
 
-def _dump(value) -> str:
+def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _crc(head: dict) -> int:
+def _crc(head: dict[str, Any]) -> int:
     """Checksum of the header's values, whatever the white space and the order of its keys."""
     text = json.dumps(head, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return zlib.crc32(text.encode())
@@ -356,7 +380,7 @@ def _parts(text: bytes) -> int:
     return sum(map(text.count, (b"[", b"{", b":")))
 
 
-def pack_metadata(metadata: dict) -> str:
+def pack_metadata(metadata: dict[str, Any]) -> str:
     """Metadata as an archive keeps them: base64 of raw deflate of a line of JSON, the values and
     the lengths of the bytes, and these bytes. Raises LaffError for what cannot be kept."""
     if not isinstance(metadata, dict):
@@ -381,7 +405,7 @@ def pack_metadata(metadata: dict) -> str:
     return base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
 
 
-def unpack_metadata(text: str) -> dict:
+def unpack_metadata(text: str) -> dict[str, Any]:
     """The metadata that `pack_metadata` packed. Raises ValueError if they are damaged."""
     if not isinstance(text, str):
         raise ValueError("metadata are not a string")
@@ -397,7 +421,7 @@ def unpack_metadata(text: str) -> dict:
         raise ValueError("metadata have too many parts")
     try:
         values, lengths = json.loads(line)
-        blobs = dict.fromkeys(lengths, b"") | values
+        blobs: dict[str, Any] = dict.fromkeys(lengths, b"") | values
         start = 0
         for key, length in lengths.items():
             blobs[key] = data[start : start + _integer(length, 0, len(data) - start, "length")]
@@ -419,7 +443,7 @@ def _plain_source(source: str | None) -> str | None:
     return source.encode("utf-8", "backslashreplace").decode()
 
 
-def _plain_mapping(header: ImageHeader) -> dict | None:
+def _plain_mapping(header: ImageHeader) -> dict[str, Any] | None:
     """A mapping as it will be read back. Raises LaffError for one that cannot be kept."""
     try:
         return check_mapping(header.mapping, header.limits)
@@ -427,7 +451,7 @@ def _plain_mapping(header: ImageHeader) -> dict | None:
         raise LaffError(f"the mapping cannot be kept ({error}): give another") from None
 
 
-def _gzip(pieces: Iterable[str], file) -> int:
+def _gzip(pieces: Iterable[str], file: BinaryIO) -> int:
     """Write text gzip-ed with Huffman codes only: base64 has no repeats that a search could find,
     and leaving the search out makes the text smaller, not just the work. No time stamp: equal
     pictures give equal archives. Returns the bytes."""
@@ -458,7 +482,7 @@ def write(
     tune: str = TUNES[0],
     tile: int = TILE,
     packed: str | None = None,
-    file=None,
+    file: BinaryIO | None = None,
 ) -> bytes | int:
     """The gzip-ed archive of a picture whose tiles are coded as `blocks[tile]` and
     `layers[layer][tile]`. `packed` are the metadata as another archive has them; default: those of
@@ -496,13 +520,13 @@ def write(
         return made.getvalue()
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     """What an archive says, for a message: it may be long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def is_plain(name) -> bool:
+def is_plain(name: object) -> bool:
     """Whether this may be the name of a basis: it becomes that of a file beside the archive, and is
     shown, so it is no path, no hidden file and prints."""
     return (
@@ -514,13 +538,13 @@ def is_plain(name) -> bool:
     )
 
 
-def _integer(value, low: int, high: int, what: str) -> int:
+def _integer(value: Any, low: int, high: int, what: str) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{what} is {_shown(value)}, not {low} to {high}")
     return value
 
 
-def _levels(image: dict, key: str, most: Levels) -> Levels | None:
+def _levels(image: dict[str, Any], key: str, most: Levels) -> Levels | None:
     """The two levels under this key, None if it is not there."""
     value = image.get(key)
     if value is None:
@@ -547,6 +571,12 @@ _BROKEN = (KeyError, TypeError, AttributeError, ValueError, OverflowError, Recur
 """What is raised where a header is not as it should be."""
 
 
+def _past(pattern: re.Pattern[bytes], text: bytearray, at: int) -> int:
+    """Where what matches from there on ends."""
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
+
+
 class _Cut(Exception):
     """The text is no JSON object, or ends before it does."""
 
@@ -558,10 +588,12 @@ class _Text:
     cannot be unpacked, _Cut for what is not JSON.
     """
 
-    def __init__(self, stream, name: str, size: int | None):
-        self._read = getattr(stream, "read1", stream.read)  # of a pipe, what is there
+    def __init__(self, stream: ByteStream, name: str, size: int | None):
+        # Of a pipe, what is there.
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._name, self.size = name, size
-        self._inflate, self._tail, self._begun = None, b"", False
+        self._inflate: Any = None
+        self._tail, self._begun = b"", False
         self._unpacked = self._header = 0
         self.nbytes = 0
         self.buffer, self.at = bytearray(), 0
@@ -631,7 +663,7 @@ class _Text:
             if self.at < len(self.buffer):
                 if self.buffer[self.at] > 0x20:
                     return chr(self.buffer[self.at])
-                self.at = _SPACE.match(self.buffer, self.at).end()
+                self.at = _past(_SPACE, self.buffer, self.at)
                 if self.at < len(self.buffer):
                     return chr(self.buffer[self.at])
             if not self.more():
@@ -671,16 +703,16 @@ class _Text:
         self.at += end + 1
         return data if b"\\" not in data else json.loads(b'"' + data + b'"').encode()
 
-    def value(self):
+    def value(self) -> Any:
         """Any value, as Python has it."""
         self.peek()
         depth = offset = 0
         while True:
             mark = _MARK.search(self.buffer, self.at + offset)
             if depth == 0 and (mark is None or mark.start() > self.at):
-                plain = _PLAIN.match(self.buffer, self.at)
-                if plain.end() < len(self.buffer):
-                    offset = plain.end() - self.at
+                end = _past(_PLAIN, self.buffer, self.at)
+                if end < len(self.buffer):
+                    offset = end - self.at
                     break
                 mark = None
             if mark is None:
@@ -722,7 +754,7 @@ class _Text:
                 depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found, 0)
                 self.at += 1
             else:
-                end = _PLAIN.match(self.buffer, self.at).end()
+                end = _past(_PLAIN, self.buffer, self.at)
                 if not found or end == self.at:
                     raise _Cut
                 self.at = end
@@ -756,6 +788,12 @@ class _Text:
                 return
 
 
+Layers: TypeAlias = int | Callable[[dict[str, Any]], int] | None
+"""How many layers of an archive to read: see `_Reading`."""
+Wanted: TypeAlias = Callable[[Archive], Collection[int] | None] | None
+"""Which tiles of an archive to keep: see `_Reading`."""
+
+
 class _Reading:
     """An archive that is read, string by string.
 
@@ -767,11 +805,19 @@ class _Reading:
     layer.
     """
 
-    def __init__(self, restart, name: str, *, layers=None, wanted=None, keep=True, each=False):
+    def __init__(
+        self,
+        restart: Callable[[], _Text],
+        name: str,
+        *,
+        layers: Layers = None,
+        wanted: Wanted = None,
+        keep: bool = True,
+        each: bool = False,
+    ):
         self._restart, self._name, self._keep, self._each = restart, name, keep, each
-        self._layers = layers if callable(layers) else lambda top: layers
-        self._wanted = wanted or (lambda archive: None)
-        self._top: dict = {}
+        self._layers, self._wanted = layers, wanted
+        self._top: dict[str, Any] = {}
         self._archive: Archive | None = None
         self._spool = _Spool()
 
@@ -810,15 +856,18 @@ class _Reading:
         self._most = (1 << 16) + 16 * header.channels * (
             min(edge, header.width) * min(edge, header.height)
         )
-        self._chosen = self._wanted(self._archive)
-        self._last = self._layers(self._top)
+        self._chosen = None if self._wanted is None else self._wanted(self._archive)
+        self._last = self._layers(self._top) if callable(self._layers) else self._layers
 
-    def _pass(self, text: _Text, *, first: bool) -> Iterator[Archive]:
+    def _pass(self, text: _Text, *, first: bool) -> Generator[Archive, None, bool]:
         """Read the text; False if it must be read again because the header came too late."""
         if text.peek() != "{":
             raise LaffError(f"{self._name}: not a .laff archive: give a file that femto compressed")
-        blocks, layers, sizes, seen, skipped, late = None, None, [], set(), False, False
-        given = 0
+        blocks: Strings | None = None
+        layers: list[Strings] | None = None
+        sizes: list[int] = []
+        seen: set[str] = set()
+        skipped, late, given = False, False, 0
         for key in text.members():
             if key not in _KEYS:
                 text.skip()
@@ -863,14 +912,18 @@ class _Reading:
             return False
         if late:
             _checked(self._top, self._name)
-        for key, value in zip(_STRINGS, (blocks, layers), strict=True):
-            if value is None:
-                raise KeyError(key)
+        if blocks is None:
+            raise KeyError("blocks")
+        if layers is None:
+            raise KeyError("strings")
         if given < len(layers) or not layers:
             yield self._state(text, blocks, layers, sizes)
         return True
 
-    def _state(self, text: _Text, blocks, layers: list, sizes: list) -> Archive:
+    def _state(
+        self, text: _Text, blocks: Strings, layers: list[Strings], sizes: list[int]
+    ) -> Archive:
+        assert self._archive is not None  # without a header no strings are read
         return replace(
             self._archive,
             blocks=blocks,
@@ -898,9 +951,9 @@ class _Reading:
         raise ValueError(f"it does not hold the strings of its {self._tiles} tiles")
 
 
-def _open(archive, name: str):
+def _open(archive: Stored, name: str) -> BinaryIO:
     """A binary stream of an archive's bytes; LaffError if there is none."""
-    if not isinstance(archive, (str, Path)):
+    if not isinstance(archive, (str, os.PathLike)):
         return io.BytesIO(archive)
     try:
         regular = stat.S_ISREG(os.stat(archive).st_mode)
@@ -914,11 +967,7 @@ def _open(archive, name: str):
 
 
 def read(
-    archive: bytes | bytearray | memoryview | str | Path,
-    *,
-    layers=None,
-    wanted=None,
-    keep: bool = True,
+    archive: Stored, *, layers: Layers = None, wanted: Wanted = None, keep: bool = True
 ) -> Archive:
     """Parse and check an archive: bytes, or the path of a file; gzip-ed or plain text.
 
@@ -932,7 +981,7 @@ def read(
     put aside in a temporary file if they are long. Raises LaffError if the archive is missing, cut
     short, damaged, of an unknown version or not an archive.
     """
-    name = str(archive) if isinstance(archive, (str, Path)) else "archive"
+    name = os.fspath(archive) if isinstance(archive, (str, os.PathLike)) else "archive"
     with _open(archive, name) as stream:
         size = stream.seek(0, io.SEEK_END)
 
@@ -945,7 +994,9 @@ def read(
     return replace(last, nbytes=size)
 
 
-def arriving(stream, name: str = "archive", *, wanted=None) -> Iterator[Archive]:
+def arriving(
+    stream: ByteStream, name: str = "archive", *, wanted: Wanted = None
+) -> Iterator[Archive]:
     """Parse and check an archive while it arrives on a binary stream: yields what there is of it
     after every layer. Raises LaffError for what is no archive, and for one that is cut short or
     damaged, when what is good of it has been yielded. `wanted` is as for `_Reading`."""
@@ -956,7 +1007,7 @@ def arriving(stream, name: str = "archive", *, wanted=None) -> Iterator[Archive]
             return _Text(kept, name, None)
         return _Text(kept.again(), name, kept.nbytes)
 
-    def accepted(archive: Archive):
+    def accepted(archive: Archive) -> Collection[int] | None:
         kept.forget()
         return None if wanted is None else wanted(archive)
 
@@ -966,8 +1017,8 @@ def arriving(stream, name: str = "archive", *, wanted=None) -> Iterator[Archive]
 class _Kept:
     """A stream that keeps what was read of it until that is known not to be read again."""
 
-    def __init__(self, stream):
-        self._read = getattr(stream, "read1", stream.read)
+    def __init__(self, stream: ByteStream):
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._file = _temporary(self)
         self._keeps = True
         self.nbytes = 0
@@ -980,7 +1031,7 @@ class _Kept:
             self._file.write(data)
         return data
 
-    def again(self):
+    def again(self) -> ByteStream:
         """What was read so far, which is all."""
         self._keeps = False
         self._file.seek(0)
@@ -1016,7 +1067,7 @@ def check_pixels(
         )
 
 
-def _checked(top: dict, name: str) -> tuple[Archive, int]:
+def _checked(top: dict[str, Any], name: str) -> tuple[Archive, int]:
     """What an archive says beside its strings, all limits checked, and its checksum. Raises
     LaffError, or what `_BROKEN` names."""
     if top.get("format") != FORMAT:

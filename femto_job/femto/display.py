@@ -3,11 +3,17 @@
 import base64
 import html
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import samples
 from .errors import printable
+from .samples import Levels
+
+if TYPE_CHECKING:
+    from .codec import Info
+    from .container import Archive
 
 PREVIEW = 720
 """Longest edge of the shown picture, in pixels."""
@@ -24,7 +30,7 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return samples.to_bytes(image, samples.Counts.of(image).span().levels)
 
 
-def png(image: np.ndarray, *, longest: int | None = None, levels=None) -> bytes:
+def png(image: np.ndarray, *, longest: int | None = None, levels: Levels | None = None) -> bytes:
     """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits, `levels` from
     black to white.
 
@@ -41,7 +47,7 @@ def png(image: np.ndarray, *, longest: int | None = None, levels=None) -> bytes:
     return out.getvalue()
 
 
-def depth_text(about: dict) -> str:
+def depth_text(about: "Info") -> str:
     """The samples of an archive in a few words, from what `femto.info` says."""
     text = f"{about['bits']} bits"
     low, high = about["levels"]
@@ -54,7 +60,7 @@ def depth_text(about: dict) -> str:
     return text
 
 
-def facts(archive) -> str:
+def facts(archive: "Archive") -> str:
     """What an archive holds, in one line."""
     from .codec import info
 
@@ -75,7 +81,7 @@ def facts(archive) -> str:
     return " · ".join(parts)
 
 
-def mimebundle(parsed) -> dict[str, str]:
+def mimebundle(parsed: "Archive") -> dict[str, str]:
     """What a notebook shows of a parsed archive: text, and HTML with the picture.
 
     Large pictures are shown coarsely, huge ones not at all: looking at a variable must be quick.

@@ -27,7 +27,7 @@ import numpy as np
 
 from . import codec, kstrings
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
-from .container import BELIEVED_PIXELS, PASSES, check_pixels
+from .container import BELIEVED_PIXELS, PASSES, AnyPath, check_pixels
 from .errors import LaffError
 from .jit import inlined, njit
 from .model import CLASSES
@@ -332,11 +332,11 @@ def layers_of(components: int, passes: int = PASSES[0]) -> int:
 
 
 def features(
-    archive,
+    archive: codec.AnyArchive,
     *,
     components: int = COMPONENTS,
     layers: int | None = None,
-    basis=None,
+    basis: AnyPath | None = None,
     threads: int = 1,
     max_pixels: int | None = BELIEVED_PIXELS,
 ) -> Features:

@@ -7,7 +7,7 @@ own range of levels is how finely they are coded, and what is said of their erro
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +22,21 @@ RARE = 1e-4
 INTEGERS = ("int8", "int16", "int32", "int64", "uint32", "uint64")
 FLOATS = ("float16", "float32", "float64")
 """Types of samples that are not coded as they are but mapped to uint8 or uint16."""
+
+
+class Picture(Protocol):
+    """What can be compressed: an array, or whatever gives windows of one as arrays."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, w) of grey pictures, (h, w, 3) of RGB pictures."""
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's type of the samples."""
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> Any:
+        """The samples of picture[y0:y1, x0:x1]."""
 
 
 class Levels(NamedTuple):
@@ -149,7 +164,7 @@ def _stretched(values: np.ndarray) -> Levels | None:
 # What samples stand for
 
 
-def check_mapping(mapping: dict | None, limits: Levels) -> dict | None:
+def check_mapping(mapping: Any, limits: Levels) -> dict[str, Any] | None:
     """A mapping as an archive keeps it: what a sample stands for is sample * slope + intercept, of
     a type of INTEGERS or FLOATS. Raises ValueError if it is none, or if a sample within `limits`
     stands for what its type cannot hold."""
@@ -179,7 +194,7 @@ def check_mapping(mapping: dict | None, limits: Levels) -> dict | None:
     return kept | ({"measured": True} if measured else {})
 
 
-def restore(pixels: np.ndarray, mapping: dict | None) -> np.ndarray:
+def restore(pixels: np.ndarray, mapping: dict[str, Any] | None) -> np.ndarray:
     """What samples stand for, in the type that they had."""
     if mapping is None:
         return pixels
@@ -202,11 +217,11 @@ class Mapped:
     byte order.
     """
 
-    def __init__(self, image, mapping: dict | None, dtype):
+    def __init__(self, image: Picture, mapping: dict[str, Any] | None, dtype: Any):
         self._image = image
         self.mapping, self.dtype, self.shape = mapping, np.dtype(dtype), tuple(image.shape)
 
-    def __getitem__(self, window) -> np.ndarray:
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
         values = np.asarray(self._image[window])
         if self.mapping is None:
             return values.astype(self.dtype)
@@ -236,7 +251,11 @@ def _check_finite(values: np.ndarray) -> None:
         )
 
 
-def mapped(image, windows: Callable[[], Iterator[np.ndarray]], given: tuple | None = None):
+def mapped(
+    image: Picture,
+    windows: Callable[[], Iterator[np.ndarray]],
+    given: tuple[float, float] | None = None,
+) -> Picture | Mapped:
     """A picture of any real type as one of uint8 or uint16 samples.
 
     - uint8 and uint16 stay as they are; int8 and int16 are shifted by 128 and 32768;
@@ -265,7 +284,7 @@ def mapped(image, windows: Callable[[], Iterator[np.ndarray]], given: tuple | No
             f"samples of type {dtype} cannot be coded: convert them to integers of 8 or 16 bits"
         )
     measured = given is None
-    low, high = _ends(windows()) if measured else _check_range(given)
+    low, high = _ends(windows()) if given is None else _check_range(given)
     if name in FLOATS:
         if not high > low:
             high = low + (abs(low) or 1.0) * 1e-3
@@ -283,7 +302,7 @@ def mapped(image, windows: Callable[[], Iterator[np.ndarray]], given: tuple | No
     return Mapped(image, {"type": name, "slope": 1, "intercept": shift}, np.uint16)
 
 
-def _check_range(given) -> tuple[float, float]:
+def _check_range(given: tuple[float, float]) -> tuple[float, float]:
     try:
         low, high = map(float, given)
     except (TypeError, ValueError):
@@ -295,9 +314,10 @@ def _check_range(given) -> tuple[float, float]:
     return low, high
 
 
-def _ends(windows: Iterator[np.ndarray]) -> tuple:
+def _ends(windows: Iterator[np.ndarray]) -> tuple[Any, Any]:
     """The least and the greatest sample, as Python numbers."""
-    low = high = None
+    low: Any = None
+    high: Any = None
     for values in windows:
         if values.dtype.kind == "f":
             _check_finite(values)

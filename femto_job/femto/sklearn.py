@@ -1,13 +1,14 @@
 """Archives as input of scikit-learn: a transformer from paths to a matrix of features."""
 
 import os
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from .bases import check_basis
-from .container import BELIEVED_PIXELS
+from .container import BELIEVED_PIXELS, AnyPath
 from .errors import LaffError
 from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
 
@@ -48,13 +49,13 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        components=COMPONENTS,
-        grid=4,
-        colour=False,
-        basis=None,
-        max_pixels=BELIEVED_PIXELS,
-        on_error="raise",
-        n_jobs=None,
+        components: int = COMPONENTS,
+        grid: int = 4,
+        colour: bool = False,
+        basis: AnyPath | None = None,
+        max_pixels: int | None = BELIEVED_PIXELS,
+        on_error: str = "raise",
+        n_jobs: int | None = None,
     ):
         self.components = components
         self.grid = grid
@@ -64,12 +65,12 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         self.on_error = on_error
         self.n_jobs = n_jobs
 
-    def fit(self, X, y=None):
+    def fit(self, X: object, y: object = None) -> "LaffFeatures":
         """Check the parameters; X and y are not looked at. Returns the transformer."""
         self._check()
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Features of archives.
 
         X : sequence of n paths (str or os.PathLike) or archives (bytes); a column, (n, 1), of
@@ -87,15 +88,13 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
             raise ValueError("X holds 0 samples: give at least one archive")
         return np.stack(rows)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the matrix's columns, an array of str; `input_features` is not used."""
         self._check()
         return np.array(vector_names(self.components, self.grid, colour=self.colour), dtype=object)
 
-    def _vector(self, item):
-        if isinstance(item, os.PathLike):
-            item = os.fspath(item)
-        if not isinstance(item, (str, bytes, bytearray, memoryview)):
+    def _vector(self, item: Any) -> np.ndarray:
+        if not isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview)):
             raise TypeError(f"{item!r} is no archive: give a path or bytes")
         try:
             found = features(
@@ -111,14 +110,14 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
             return np.full(len(names), np.nan, np.float32)
         return found.vector(self.grid, colour=self.colour)
 
-    def _check(self):
+    def _check(self) -> None:
         check_components(self.components)
         check_grid(self.grid)
         check_basis(self.basis)
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error is {self.on_error!r}: choose 'raise' or 'nan'")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.no_validation = True
@@ -128,5 +127,5 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = False
         return tags
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -10,7 +10,7 @@ TILE = 1024
 class Tile(NamedTuple):
     """One tile's number and its window in the picture, in pixels."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuples have a method of that name
     y: int
     x: int
     height: int

@@ -1,11 +1,15 @@
 """The package as such: what importing it costs, and where compiled code is kept."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 
 import pytest
+
+import femto
 
 
 def run(code: str, **environment) -> str:
@@ -56,6 +60,31 @@ def test_nothing_compiles_at_import(repository):
 def test_features_stays_a_function(repository):
     code = "import femto, femto.feature_map, femto.feature_table; print(callable(femto.features))"
     assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "True"
+
+
+PUBLIC = {
+    "Archive", "Features", "LaffError", "decode", "decode_bands", "decode_layers", "encode",
+    "features", "info", "parse", "truncate",
+}  # fmt: skip
+
+
+def test_dir_and_help_show_what_users_need(repository):
+    code = (
+        "import json, pydoc, femto, femto.sklearn\n"
+        "text = pydoc.render_doc(femto, renderer=pydoc.plaintext)\n"
+        "print(json.dumps([dir(femto), text]))"
+    )
+    names, text = json.loads(run(code, PYTHONPATH=str(repository / "femto_job")))
+    assert set(names) == PUBLIC | {"__version__"}
+    sections = dict(re.findall(r"^([A-Z]+)\n((?:    .*\n|\n)+)", text, re.MULTILINE))
+    functions = re.findall(r"^    (\w+)\(", sections["FUNCTIONS"], re.MULTILINE)
+    classes = re.findall(r"^    class (\w+)\(", sections["CLASSES"], re.MULTILINE)
+    assert set(functions) | set(classes) == PUBLIC
+    assert "DATA" not in sections
+    for name in functions:
+        assert getattr(femto, name).__doc__.strip()
+    with pytest.raises(AttributeError, match="'femto' has no attribute 'encod'"):
+        femto.encod  # noqa: B018
 
 
 CALL = """
