@@ -15,6 +15,7 @@ import pytest
 from typing_extensions import assert_type
 
 import femto
+from femto import pictures
 
 IMAGE = np.add.outer(np.arange(24), 2 * np.arange(40)).astype(np.uint8)
 
@@ -94,6 +95,21 @@ def test_features_of_an_archive(tmp_path: Path) -> None:
     assert (transformer.transform([archive])[0] == found.vector(2)).all()
 
 
+def test_picture_files_are_arrays_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    written = pictures.write_picture(path, IMAGE, width=40, height=24, mode="L", bits=8)
+    assert_type(written, bool)
+    assert written
+    (page,) = pictures.probe(path)
+    assert_type(page, pictures.PageInfo)
+    assert (page.width, page.height, page.levels) == (40, 24, None)
+    with pictures.open_page(path) as reader:
+        assert_type(reader, pictures.PictureReader)
+        assert_type(reader[4:8, 10:20], np.ndarray)
+        assert (reader[4:8, 10:20] == IMAGE[4:8, 10:20]).all()
+        assert femto.encode(reader) == femto.encode(IMAGE)
+
+
 def test_bad_input_raises_the_one_error(tmp_path: Path) -> None:
     with pytest.raises(femto.LaffError) as caught:
         femto.decode(tmp_path / "none.laff.gz")
@@ -113,4 +129,5 @@ if TYPE_CHECKING:
     print(femto.parse(b"").version)  # type: ignore[attr-defined]
     femto.truncate(b"", nbytes=0.5)  # type: ignore[arg-type]
     femto.features(b"", component=3)  # type: ignore[call-arg]
+    pictures.open_page(7)  # type: ignore[arg-type]
     print(femto.encod)  # type: ignore[attr-defined]

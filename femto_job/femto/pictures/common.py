@@ -7,7 +7,9 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from ..errors import LaffError
 
@@ -52,11 +54,11 @@ class Quiet:
     Counted, so that threads that are inside at the same time do not undo each other's settings.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._depth = 0
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         from PIL import Image, PngImagePlugin
 
         with self._lock:
@@ -73,7 +75,7 @@ class Quiet:
                     logger.disabled = True
             self._depth += 1
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         from PIL import Image, PngImagePlugin
 
         with self._lock:
@@ -91,7 +93,7 @@ _stderr_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def silent_stderr():
+def silent_stderr() -> Iterator[None]:
     """Within it, what C libraries print on standard error is dropped (LibRaw, libtiff)."""
     with _stderr_lock:
         try:
@@ -110,7 +112,7 @@ def silent_stderr():
 
 
 @contextlib.contextmanager
-def decoding(name: str):
+def decoding(name: str) -> Iterator[None]:
     """Within it, whatever a library raises about the file `name` becomes a LaffError."""
     try:
         with quiet:
@@ -174,10 +176,14 @@ def is_dicom(head: bytes, suffix: str) -> bool:
     return suffix in DICOM_SUFFIXES and head[:1] in (b"\x02", b"\x08") and head[1:2] == b"\0"
 
 
+AnySource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
+"""A picture file: its bytes, or its path."""
+
+
 class Source:
     """A picture's bytes, in a file or in memory, and what to call it in messages."""
 
-    def __init__(self, path_or_bytes, name: str | None):
+    def __init__(self, path_or_bytes: AnySource, name: str | None):
         self.data = None
         self.path = None
         self.mtime_ns: int | None = None
@@ -284,7 +290,7 @@ class Source:
         )
 
 
-def check_size(name: str, width: int, height: int, *, whole: bool):
+def check_size(name: str, width: int, height: int, *, whole: bool) -> None:
     if width < 1 or height < 1:
         raise LaffError(f"{name}: has no pixels ({width} x {height}); save it again")
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
@@ -299,7 +305,7 @@ def check_size(name: str, width: int, height: int, *, whole: bool):
         )
 
 
-def check_promise(name: str, raw_nbytes: int, file_nbytes: int, expansion: int):
+def check_promise(name: str, raw_nbytes: int, file_nbytes: int, expansion: int) -> None:
     # Small blank pictures can be a few bytes in any format, and do no harm.
     if raw_nbytes > file_nbytes * expansion + (1 << 24):
         raise LaffError(

@@ -1,7 +1,9 @@
 """A page of a picture file: what is said of it, how it is read, and windows of its pixels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +37,11 @@ class PageInfo:
     bits: int
     error: str | None = None
     levels: tuple[int, int] | None = None
-    mapping: dict | None = None
+    mapping: dict[str, Any] | None = None
     label: str | None = None
     notes: tuple[str, ...] = ()
     segment: tuple[int, int] | None = field(default=None, compare=False)
-    place: dict | None = field(default=None, compare=False, repr=False)
+    place: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Reading:
     range: tuple[float, float] | None = None
 
     @classmethod
-    def checked(cls, bands, alpha, range) -> "Reading":
+    def checked(
+        cls, bands: Sequence[int] | str | None, alpha: bool, range: Sequence[float] | None
+    ) -> "Reading":
         """From what a caller gave; LaffError if it makes no sense."""
         if bands is not None and bands != "each":
             bands = () if isinstance(bands, str) else tuple(bands)
@@ -68,7 +72,8 @@ class Reading:
             range = tuple(map(float, range))
             if len(range) != 2 or not -math.inf < range[0] < range[1] < math.inf:
                 raise LaffError("range: give two numbers, the lower one first")
-        return cls(bands, bool(alpha), range)
+            return cls(bands, bool(alpha), (range[0], range[1]))
+        return cls(bands, bool(alpha))
 
 
 class Plan:
@@ -92,13 +97,13 @@ class Plan:
             width, height = height, width
         self.info = PageInfo(page, width, height, channels, bits)
 
-    def measure(self):
+    def measure(self) -> None:
         """Complete `info` where that needs all pixels."""
 
     def window(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         raise NotImplementedError
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
@@ -121,20 +126,20 @@ class PictureReader:
         self.icc = plan.icc if self.info.channels == plan.info.channels else None
         self.dtype = np.dtype(np.uint8 if self.info.bits <= 8 else np.uint16)
         size = (self.info.height, self.info.width)
-        self.shape = size if self.info.channels == 1 else (*size, 3)
+        self.shape: tuple[int, ...] = size if self.info.channels == 1 else (*size, 3)
         self.ndim = len(self.shape)
         self._plan = plan
 
-    def __enter__(self):
+    def __enter__(self) -> "PictureReader":
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         self._plan.close()
 
-    def __getitem__(self, key) -> np.ndarray:
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> np.ndarray:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         y0, y1, step_y = rows.indices(self.shape[0])
         x0, x1, step_x = columns.indices(self.shape[1])

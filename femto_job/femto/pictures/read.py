@@ -1,9 +1,10 @@
 """Which reader a file needs, and the two ways in: probe() and open_page()."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from ..errors import LaffError
-from .common import DICOM_SUFFIXES, RAW_EXTENSIONS, Source, decoding
+from .common import DICOM_SUFFIXES, RAW_EXTENSIONS, AnySource, Source, decoding
 from .dicom import dicom_plans
 from .metadata import gather
 from .modern import KINDS, modern_plan
@@ -22,8 +23,8 @@ EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
 
 
 def _plans(
-    source: Source, reading: Reading, page: int | None, place: dict | None = None
-) -> list[Plan | PageInfo]:
+    source: Source, reading: Reading, page: int | None, place: dict[str, Any] | None = None
+) -> Sequence[Plan | PageInfo]:
     """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
     plans = tiff_plans(source, reading, page, place) if kind == "TIFF" else None
@@ -39,7 +40,7 @@ def _plans(
 
 
 def probe(
-    path_or_bytes,
+    path_or_bytes: AnySource,
     *,
     name: str | None = None,
     bands: Sequence[int] | str | None = None,
@@ -64,7 +65,7 @@ def probe(
 
 
 def open_page(
-    path_or_bytes,
+    path_or_bytes: AnySource,
     page: int = 0,
     *,
     name: str | None = None,
@@ -72,7 +73,7 @@ def open_page(
     bands: Sequence[int] | str | None = None,
     alpha: bool = True,
     range: Sequence[float] | None = None,
-    place: dict | None = None,
+    place: dict[str, Any] | None = None,
 ) -> PictureReader:
     """Open one page for reading by window; a context manager.
 
@@ -86,7 +87,8 @@ def open_page(
     source = Source(path_or_bytes, name)
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
-        (plan,) = _plans(source, reading, page, place)
+        # One that is asked for by its number is read or refused.
+        (plan,) = cast(list[Plan], _plans(source, reading, page, place))
         try:
             plan.measure()
             return PictureReader(source.name, plan, gray, gather(source, plan))

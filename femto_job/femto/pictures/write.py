@@ -6,8 +6,9 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..whole import whole_file
 from .common import check_size, missing, os_error, quiet
 from .ifd import Tag, number, tree
 from .metadata import for_jpeg, for_png, for_tiff, for_webp
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = {
     ".png": "png",
@@ -35,19 +39,19 @@ _ADVICE = {
 
 
 def write_picture(
-    path,
-    bands_or_array,
+    path: str | os.PathLike[str],
+    bands_or_array: np.ndarray | Iterable[tuple[int, np.ndarray]],
     *,
     width: int,
     height: int,
     mode: str,
     bits: int,
     icc: bytes | None = None,
-    metadata: dict | None = None,
+    metadata: dict[str, Any] | None = None,
     format: str | None = None,
     overwrite: bool = True,
     levels: tuple[int, int] | None = None,
-    dtype=None,
+    dtype: Any = None,
 ) -> bool:
     """Write a picture file; it appears under its name only when it is whole.
 
@@ -65,7 +69,7 @@ def write_picture(
     """
     path = Path(path)
     kind = format or FORMATS.get(path.suffix.lower())
-    if kind not in FORMATS.values():
+    if kind is None or kind not in FORMATS.values():
         raise LaffError(f"{path}: no format femto writes; use .png, .tif, .jpg or .webp")
     if isinstance(bands_or_array, np.ndarray):
         bands_or_array = [(0, bands_or_array)]
@@ -84,12 +88,21 @@ def write_picture(
     except ImportError as exc:
         raise missing(str(path), exc.name or str(exc)) from exc
     except OSError as exc:
-        advice = _ADVICE.get(exc.errno, "check that the folder exists and that you may write there")
+        advice = _ADVICE.get(
+            exc.errno or 0, "check that the folder exists and that you may write there"
+        )
         raise os_error(str(path), exc, "written", advice) from exc
 
 
-def _checked_bands(name, bands, width, height, mode, dtype) -> Iterator[np.ndarray]:
-    shape = (width,) if mode == "L" else (width, 3)
+def _checked_bands(
+    name: str,
+    bands: Iterable[tuple[int, np.ndarray]],
+    width: int,
+    height: int,
+    mode: str,
+    dtype: Any,
+) -> Iterator[np.ndarray]:
+    shape: tuple[int, ...] = (width,) if mode == "L" else (width, 3)
     expected = 0
     for y, band in bands:
         if y != expected or band.shape[1:] != shape or band.dtype != dtype:
@@ -103,13 +116,13 @@ def _checked_bands(name, bands, width, height, mode, dtype) -> Iterator[np.ndarr
         raise LaffError(f"{name}: {expected} rows came, {height} were announced")
 
 
-def _write_whole(path: Path, overwrite: bool, write) -> bool:
+def _write_whole(path: Path, overwrite: bool, write: Callable[[BinaryIO], None]) -> bool:
     """Let write(file) fill a file that takes the name `path` at the end, or vanishes."""
     # Through a link to what it points to; and a device or a pipe cannot be replaced by a file.
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
-        with open(final, "wb") as file:
-            write(file)
+        with open(final, "wb") as device:
+            write(device)
         return True
 
     def check(part: Path) -> None:
@@ -130,10 +143,19 @@ class _Same(Exception):
     """The very same file is there already."""
 
 
-def _write_png(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
+def _write_png(
+    file: BinaryIO,
+    bands: Iterator[np.ndarray],
+    width: int,
+    height: int,
+    mode: str,
+    levels: Levels,
+    icc: bytes | None,
+    metadata: dict[str, Any],
+) -> None:
     """PNG 1.2 as a stream; Pillow writes no 16-bit RGB and wants the whole picture at once."""
 
-    def chunk(kind: bytes, data: bytes):
+    def chunk(kind: bytes, data: bytes) -> None:
         file.write(struct.pack(">I", len(data)) + kind + data)
         file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
 
@@ -181,7 +203,16 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
     return out.tobytes()
 
 
-def _write_tiff(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
+def _write_tiff(
+    file: BinaryIO,
+    bands: Iterator[np.ndarray],
+    width: int,
+    height: int,
+    mode: str,
+    levels: Levels,
+    icc: bytes | None,
+    metadata: dict[str, Any],
+) -> None:
     """Deflate with horizontal prediction, in strips of about 1 MB; the directory at the end."""
     # In the byte order of the metadata: what is inside of private tags has the same.
     order, directories, _ = for_tiff(metadata)
@@ -234,7 +265,7 @@ def _packed(rows: np.ndarray, order: str, predictor: int) -> bytes:
     difference = rows.copy()
     if predictor == 2:
         difference[:, 1:] -= rows[:, :-1]
-    return zlib.compress(difference.astype(rows.dtype.newbyteorder(order), copy=False), 6)
+    return zlib.compress(difference.astype(order + rows.dtype.str[1:], copy=False), 6)
 
 
 def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
@@ -251,7 +282,16 @@ def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def _write_jpeg(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
+def _write_jpeg(
+    file: BinaryIO,
+    bands: Iterator[np.ndarray],
+    width: int,
+    height: int,
+    mode: str,
+    levels: Levels,
+    icc: bytes | None,
+    metadata: dict[str, Any],
+) -> None:
     if max(width, height) > 65500:
         raise LaffError("JPEG holds at most 65500 pixels a side; write PNG or TIFF instead")
     bands = (to_bytes(band, levels) for band in bands)
@@ -268,7 +308,16 @@ def _write_jpeg(file, bands: Iterator[np.ndarray], width, height, mode, levels, 
     file.write(rest)
 
 
-def _write_webp(file, bands: Iterator[np.ndarray], width, height, mode, levels, icc, metadata):
+def _write_webp(
+    file: BinaryIO,
+    bands: Iterator[np.ndarray],
+    width: int,
+    height: int,
+    mode: str,
+    levels: Levels,
+    icc: bytes | None,
+    metadata: dict[str, Any],
+) -> None:
     if max(width, height) > 16383:
         raise LaffError("WebP holds at most 16383 pixels a side; write PNG or TIFF instead")
     exif, xmp, _ = for_webp(metadata)
@@ -278,7 +327,7 @@ def _write_webp(file, bands: Iterator[np.ndarray], width, height, mode, levels, 
     file.write(coded.getbuffer())
 
 
-def _whole_image(bands: Iterable[np.ndarray], width, height, mode):
+def _whole_image(bands: Iterable[np.ndarray], width: int, height: int, mode: str) -> "Image.Image":
     from PIL import Image
 
     check_size("the picture", width, height, whole=True)
