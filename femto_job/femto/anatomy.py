@@ -4,9 +4,10 @@ Notebooks and drawings see the codec's insides through these few functions alone
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import blocks, kstrings
 from .bases import Basis, load_basis
@@ -80,7 +81,7 @@ def block_map(archive: AnyArchive, *, plane: int = 0) -> list[Block]:
     return found
 
 
-def score_map(archive: AnyArchive, component: int, *, plane: int = 0) -> np.ndarray:
+def score_map(archive: AnyArchive, component: int, *, plane: int = 0) -> NDArray[Any]:
     """The integers that an archive stores for one component, where their blocks lie.
 
     int32 (⌈height / 8⌉, ⌈width / 8⌉): a small block has one score per component, larger blocks
@@ -110,7 +111,7 @@ def score_map(archive: AnyArchive, component: int, *, plane: int = 0) -> np.ndar
     return out
 
 
-def decode_components(archive: AnyArchive, count: int) -> np.ndarray:
+def decode_components(archive: AnyArchive, count: int) -> NDArray[Any]:
     """The picture as its first `count` components (0 to 64) alone show it.
 
     Returns (h, w) or (h, w, 3), uint8 or uint16, as `femto.decode` does, which takes whole
@@ -119,11 +120,11 @@ def decode_components(archive: AnyArchive, count: int) -> np.ndarray:
     parsed = parse(archive)
     header = parsed.header
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
-    image = np.empty(shape, header.dtype)
+    image: NDArray[Any] = np.empty(shape, header.dtype)
     for tile, field, basis in _decoded(parsed):
         layout = field.layout
         field.values.reshape(layout.planes, ZONES + 1, -1)[:, count:] = 0
-        field.used = np.minimum(field.used, count)
+        np.minimum(field.used, count, out=field.used)
         scores = kstrings.dequantise(field, parsed.step, basis)
         planes = kstrings.planes_of(scores, field, parsed.step, basis)
         image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = blocks.to_pixels(
@@ -132,7 +133,7 @@ def decode_components(archive: AnyArchive, count: int) -> np.ndarray:
     return image
 
 
-def bases(name: str = "photo") -> np.ndarray:
+def bases(name: str = "photo") -> NDArray[Any]:
     """The SVD bases of a basis's classes as pictures of 8 x 8 pixels.
 
     float32 (classes, 64, 8, 8): of each class its components, orthonormal, the mean first; class
@@ -144,7 +145,7 @@ def bases(name: str = "photo") -> np.ndarray:
     return np.einsum("ckz,zij->ckij", rotations, waves).astype(np.float32)
 
 
-def colour_planes(image: np.ndarray) -> np.ndarray:
+def colour_planes(image: NDArray[Any]) -> NDArray[Any]:
     """The planes in which femto codes a picture of one tile, float64 (planes, h, w), about 0: one
     of brightness and two of colour. Of a grey picture the one plane. In the units of the picture.
     """
@@ -155,7 +156,7 @@ def colour_planes(image: np.ndarray) -> np.ndarray:
     return np.einsum("pc,yxc->pyx", forward, centred)
 
 
-def patches(plane: np.ndarray) -> np.ndarray:
+def patches(plane: NDArray[Any]) -> NDArray[Any]:
     """The whole 8 x 8 blocks of a plane (h, w), row by row: (blocks, 64)."""
     rows, columns = plane.shape[0] // CELL, plane.shape[1] // CELL
     cut = plane[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)

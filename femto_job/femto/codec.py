@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Any, BinaryIO, TypeAlias, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import blocks, container, kstrings, partition
 from .bases import Basis, basis_of, load_basis
@@ -78,7 +79,7 @@ def passes_of(effort: str, step: float, levels: Levels, channels: int) -> int:
 
 
 def encode_tile(
-    pixels: np.ndarray,
+    pixels: NDArray[Any],
     *,
     step: float,
     levels: Levels | None = None,
@@ -86,7 +87,7 @@ def encode_tile(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
-    watch: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    watch: Callable[[NDArray[Any], NDArray[Any]], Any] | None = None,
 ) -> EncodedTile:
     """Code one tile.
 
@@ -113,7 +114,7 @@ def encode_tile(
     )
 
 
-def check_limits(pixels: np.ndarray, limits: Levels) -> None:
+def check_limits(pixels: NDArray[Any], limits: Levels) -> None:
     """LaffError for samples that an archive with these limits could not give back."""
     if limits == levels_of(8 * pixels.itemsize):
         return
@@ -126,7 +127,7 @@ def check_limits(pixels: np.ndarray, limits: Levels) -> None:
 
 
 def code_tile(
-    pixels: np.ndarray,
+    pixels: NDArray[Any],
     step: float,
     basis: Basis,
     *,
@@ -135,7 +136,7 @@ def code_tile(
     passes: int,
     tune: str = "psnr",
     classes: bool = True,
-    watch: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    watch: Callable[[NDArray[Any], NDArray[Any]], Any] | None = None,
 ) -> EncodedTile:
     """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
     blocks or not."""
@@ -150,7 +151,7 @@ def code_tile(
     return EncodedTile(block_string, layers, squared_error(pixels, decoded), seen)
 
 
-def squared_error(a: np.ndarray, b: np.ndarray) -> float:
+def squared_error(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Sum of the squared differences of two pictures of the same shape, exact."""
     total = 0
     for row_a, row_b in zip(a, b, strict=True):
@@ -345,7 +346,7 @@ def encode_picture(
     range: tuple[float, float] | None = None,
     mapping: dict[str, Any] | None = None,
     threads: int = 1,
-    watch: Callable[[Tile, Levels, np.ndarray, np.ndarray], Any] | None = None,
+    watch: Callable[[Tile, Levels, NDArray[Any], NDArray[Any]], Any] | None = None,
     **kept: Any,
 ) -> Encoded:
     """As `encode`, and tells more.
@@ -359,7 +360,7 @@ def encode_picture(
     check_plan(plan["effort"], plan["tune"])
     grid = tile_grid(height, width)
 
-    def window(tile: Tile, of: Picture = image) -> np.ndarray:
+    def window(tile: Tile, of: Picture = image) -> NDArray[Any]:
         return np.asarray(of[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
 
     picture = mapped(image, lambda: map(window, grid), range)
@@ -477,7 +478,7 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
 
 def decode_scores(
     parsed: Archive, index: int, *, layers: int | None = None
-) -> tuple[np.ndarray, Field, np.ndarray | None]:
+) -> tuple[NDArray[Any], Field, NDArray[Any] | None]:
     """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
 
     Returns (scores, field, colour): float32 on the lattice of `field.layout` (see `blocks`), grey
@@ -490,7 +491,7 @@ def decode_scores(
     return scores, field, blocks.colour_matrices(field.colour)[1] if field.colour else None
 
 
-def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> np.ndarray:
+def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> NDArray[Any]:
     """Decode tile number `index` of a parsed archive from its first `layers` layers.
 
     Returns its samples, (h, w) or (h, w, 3), uint8 or uint16.
@@ -554,7 +555,7 @@ def decode_bands(
     threads: int = 1,
     samples: bool = False,
     max_pixels: int | None = BELIEVED_PIXELS,
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
 
     Yields (y, band): the band's first row, from the top of the region if there is one, and its
@@ -567,7 +568,7 @@ def decode_bands(
     header = parsed.header
     colours = (3,) if header.channels == 3 else ()
 
-    def place(tile: Tile, band: np.ndarray, top: int) -> None:
+    def place(tile: Tile, band: NDArray[Any], top: int) -> None:
         pixels = decode_tile(parsed, tile.index, layers=count)
         left, right = max(tile.x, part.x), min(tile.x + tile.width, part.x + part.width)
         band[:, left - part.x : right - part.x] = pixels[
@@ -593,7 +594,7 @@ def decode(
     threads: int = 1,
     samples: bool = False,
     max_pixels: int | None = BELIEVED_PIXELS,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Reconstruct a picture, or a part of it.
 
     Parameters
@@ -642,7 +643,7 @@ def decode_layers(
     basis: AnyPath | None = None,
     threads: int = 1,
     max_pixels: int | None = BELIEVED_PIXELS,
-) -> Iterator[np.ndarray]:
+) -> Iterator[NDArray[Any]]:
     """Reconstruct a picture while its archive arrives.
 
     Yields it once for every layer, as soon as the layer is there: coarse at first, at last as

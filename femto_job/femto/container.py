@@ -112,7 +112,7 @@ class ImageHeader:
         object.__setattr__(self, "limits", limits)
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """The type of the samples, uint8 or uint16."""
         return dtype_of(self.bits)
 

@@ -3,9 +3,10 @@
 import base64
 import html
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import samples
 from .errors import printable
@@ -23,14 +24,14 @@ FACTS_ABOVE = 64 << 20
 """Of pictures larger than this only the facts are shown."""
 
 
-def to_bytes(image: np.ndarray) -> np.ndarray:
+def to_bytes(image: NDArray[Any]) -> NDArray[Any]:
     """A picture as a screen shows it: uint8; of samples of 16 bits the levels that it uses."""
     if image.dtype == np.uint8:
         return image
     return samples.to_bytes(image, samples.Counts.of(image).span().levels)
 
 
-def png(image: np.ndarray, *, longest: int | None = None, levels: Levels | None = None) -> bytes:
+def png(image: NDArray[Any], *, longest: int | None = None, levels: Levels | None = None) -> bytes:
     """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits, `levels` from
     black to white.
 

@@ -22,8 +22,10 @@ This module knows of the codec's internals what `codec.decode_scores` returns, t
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import codec, kstrings
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
@@ -81,20 +83,20 @@ class Features:
         The picture's size in pixels, and its bits per sample.
     """
 
-    scores: np.ndarray
-    classes: np.ndarray
-    sizes: np.ndarray
+    scores: NDArray[Any]
+    classes: NDArray[Any]
+    sizes: NDArray[Any]
     height: int
     width: int
     bits: int
 
-    def words(self) -> np.ndarray:
+    def words(self) -> NDArray[Any]:
         """Visual words of luma, uint8 (rows, columns): the class (0 to 31) in blocks of 8 x 8,
         32 in blocks of 16 x 16, 33 in blocks of 32 x 32."""
         luma = self.sizes[:, :, 0]
         return np.where(luma == 0, self.classes, CLASSES - 1 + luma).astype(np.uint8)
 
-    def vector(self, grid: int = 4, *, colour: bool = False) -> np.ndarray:
+    def vector(self, grid: int = 4, *, colour: bool = False) -> NDArray[Any]:
         """The features pooled over grid x grid equal parts of the picture, float32 (n,).
 
         In this order, see `vector_names`: for every plane and part (row by row), the mean grey

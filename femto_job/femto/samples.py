@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import LaffError
 
@@ -61,7 +62,7 @@ class Levels(NamedTuple):
         return self.low + 128 * self.scale
 
 
-def dtype_of(bits: int) -> np.dtype:
+def dtype_of(bits: int) -> np.dtype[Any]:
     """The type of samples of 1 to 16 bits."""
     return np.dtype(np.uint8 if bits <= 8 else np.uint16)
 
@@ -83,11 +84,11 @@ class Span(NamedTuple):
 class Counts:
     """How often every value occurs among samples of 16 bits, int64 (65536); can be added up."""
 
-    def __init__(self, counts: np.ndarray):
+    def __init__(self, counts: NDArray[Any]):
         self.counts = counts
 
     @classmethod
-    def of(cls, pixels: np.ndarray) -> "Counts":
+    def of(cls, pixels: NDArray[Any]) -> "Counts":
         """Of uint8 or uint16 pixels of any shape."""
         return cls(np.bincount(pixels.ravel(), minlength=FULL))
 
@@ -119,7 +120,7 @@ class Counts:
         outside = int(self.counts[:low].sum() + self.counts[high + 1 :].sum())
         return Span(levels, limits, outside)
 
-    def _used(self, values: np.ndarray) -> Levels:
+    def _used(self, values: NDArray[Any]) -> Levels:
         inner = self._without_outliers(values)
         low, high = int(inner[0]), int(inner[-1])
         full = levels_of(max(high.bit_length(), 1))
@@ -129,7 +130,7 @@ class Counts:
             return Levels(low, high + 1) if high + 1 < FULL else Levels(low - 1, high)
         return Levels(low, high)
 
-    def _without_outliers(self, values: np.ndarray) -> np.ndarray:
+    def _without_outliers(self, values: NDArray[Any]) -> NDArray[Any]:
         """The values that are no outliers."""
         running = np.cumsum(self.counts[values])
         total = int(running[-1])
@@ -140,7 +141,7 @@ class Counts:
         return values[(values >= first - reach) & (values <= last + reach)]
 
 
-def _stretched(values: np.ndarray) -> Levels | None:
+def _stretched(values: NDArray[Any]) -> Levels | None:
     """The range of a picture of 8 bits whose levels were stretched to these, or None."""
     if not 64 < len(values) <= 256:
         return None
@@ -194,7 +195,7 @@ def check_mapping(mapping: Any, limits: Levels) -> dict[str, Any] | None:
     return kept | ({"measured": True} if measured else {})
 
 
-def restore(pixels: np.ndarray, mapping: dict[str, Any] | None) -> np.ndarray:
+def restore(pixels: NDArray[Any], mapping: dict[str, Any] | None) -> NDArray[Any]:
     """What samples stand for, in the type that they had."""
     if mapping is None:
         return pixels
@@ -221,7 +222,7 @@ class Mapped:
         self._image = image
         self.mapping, self.dtype, self.shape = mapping, np.dtype(dtype), tuple(image.shape)
 
-    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         values = np.asarray(self._image[window])
         if self.mapping is None:
             return values.astype(self.dtype)
@@ -243,7 +244,7 @@ class Mapped:
         return found.astype(self.dtype)
 
 
-def _check_finite(values: np.ndarray) -> None:
+def _check_finite(values: NDArray[Any]) -> None:
     if not np.isfinite(values).all():
         raise LaffError(
             "samples that are not finite (NaN, infinity) cannot be coded: replace them first, "
@@ -253,7 +254,7 @@ def _check_finite(values: np.ndarray) -> None:
 
 def mapped(
     image: Picture,
-    windows: Callable[[], Iterator[np.ndarray]],
+    windows: Callable[[], Iterator[NDArray[Any]]],
     given: tuple[float, float] | None = None,
 ) -> Picture | Mapped:
     """A picture of any real type as one of uint8 or uint16 samples.
@@ -314,7 +315,7 @@ def _check_range(given: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _ends(windows: Iterator[np.ndarray]) -> tuple[Any, Any]:
+def _ends(windows: Iterator[NDArray[Any]]) -> tuple[Any, Any]:
     """The least and the greatest sample, as Python numbers."""
     low: Any = None
     high: Any = None
@@ -327,7 +328,7 @@ def _ends(windows: Iterator[np.ndarray]) -> tuple[Any, Any]:
     return low, high
 
 
-def to_bytes(pixels: np.ndarray, levels: Levels) -> np.ndarray:
+def to_bytes(pixels: NDArray[Any], levels: Levels) -> NDArray[Any]:
     """Samples as a screen shows them: uint8, `levels` from black to white."""
     if pixels.dtype == np.uint8 and levels == (0, 255):
         return pixels

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from .bases import check_basis
@@ -70,7 +71,7 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
         self._check()
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> NDArray[Any]:
         """Features of archives.
 
         X : sequence of n paths (str or os.PathLike) or archives (bytes); a column, (n, 1), of
@@ -88,12 +89,12 @@ class LaffFeatures(TransformerMixin, BaseEstimator):
             raise ValueError("X holds 0 samples: give at least one archive")
         return np.stack(rows)
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]:
         """Names of the matrix's columns, an array of str; `input_features` is not used."""
         self._check()
         return np.array(vector_names(self.components, self.grid, colour=self.colour), dtype=object)
 
-    def _vector(self, item: Any) -> np.ndarray:
+    def _vector(self, item: Any) -> NDArray[Any]:
         if not isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview)):
             raise TypeError(f"{item!r} is no archive: give a path or bytes")
         try:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typing_extensions import assert_type
 
 import femto
 from femto import pictures
 
-IMAGE = np.add.outer(np.arange(24), 2 * np.arange(40)).astype(np.uint8)
+IMAGE: NDArray[Any] = np.add.outer(np.arange(24), 2 * np.arange(40)).astype(np.uint8)
 
 
 class Windows:
@@ -26,7 +27,7 @@ class Windows:
     shape = IMAGE.shape
     dtype = IMAGE.dtype
 
-    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         return IMAGE[window]
 
 
@@ -38,13 +39,13 @@ def test_archives_are_bytes_and_pictures_arrays(tmp_path: Path) -> None:
     path = tmp_path / "a.laff.gz"
     path.write_bytes(archive)
     pixels = femto.decode(path, region=(0, 8, 16, 16), layers=4)
-    assert_type(pixels, np.ndarray)
+    assert_type(pixels, NDArray[Any])
     assert pixels.shape == (16, 16)
     bands = femto.decode_bands(str(path))
-    assert_type(bands, Iterator[tuple[int, np.ndarray]])
+    assert_type(bands, Iterator[tuple[int, NDArray[Any]]])
     assert [(y, band.shape) for y, band in bands] == [(0, IMAGE.shape)]
     arriving = femto.decode_layers(io.BytesIO(archive))
-    assert_type(arriving, Iterator[np.ndarray])
+    assert_type(arriving, Iterator[NDArray[Any]])
     assert (list(arriving)[-1] == femto.decode(bytearray(archive))).all()
     shorter = femto.truncate(path, nbytes=300)
     assert_type(shorter, bytes)
@@ -85,13 +86,13 @@ def test_features_of_an_archive(tmp_path: Path) -> None:
     found = femto.features(archive, components=3)
     assert_type(found, femto.Features)
     assert isinstance(found, femto.Features)
-    assert_type(found.vector(2, colour=True), np.ndarray)
+    assert_type(found.vector(2, colour=True), NDArray[Any])
     pytest.importorskip("sklearn")
     from femto.sklearn import LaffFeatures
 
     transformer = LaffFeatures(components=3, grid=2, basis=None).fit([archive])
     assert_type(transformer, LaffFeatures)
-    assert_type(transformer.transform([archive]), np.ndarray)
+    assert_type(transformer.transform([archive]), NDArray[Any])
     assert (transformer.transform([archive])[0] == found.vector(2)).all()
 
 
@@ -105,7 +106,7 @@ def test_picture_files_are_arrays_and_back(tmp_path: Path) -> None:
     assert (page.width, page.height, page.levels) == (40, 24, None)
     with pictures.open_page(path) as reader:
         assert_type(reader, pictures.PictureReader)
-        assert_type(reader[4:8, 10:20], np.ndarray)
+        assert_type(reader[4:8, 10:20], NDArray[Any])
         assert (reader[4:8, 10:20] == IMAGE[4:8, 10:20]).all()
         assert femto.encode(reader) == femto.encode(IMAGE)
 

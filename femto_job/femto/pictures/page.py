@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import LaffError
 from .common import decoding
@@ -100,7 +101,7 @@ class Plan:
     def measure(self) -> None:
         """Complete `info` where that needs all pixels."""
 
-    def window(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def window(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -139,7 +140,7 @@ class PictureReader:
     def close(self) -> None:
         self._plan.close()
 
-    def __getitem__(self, key: slice | tuple[slice, slice]) -> np.ndarray:
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> NDArray[Any]:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         y0, y1, step_y = rows.indices(self.shape[0])
         x0, x1, step_x = columns.indices(self.shape[1])
@@ -153,7 +154,7 @@ class PictureReader:
             window = luma(window)
         return np.ascontiguousarray(window, dtype=self.dtype)
 
-    def _upright(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def _upright(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """The window of the upright picture, from the window of the stored one (TIFF 6.0, 274)."""
         orientation = self._plan.orientation
         swapped = orientation >= 5

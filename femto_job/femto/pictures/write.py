@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import LaffError
 from ..samples import Levels, dtype_of, levels_of, to_bytes
@@ -40,7 +41,7 @@ _ADVICE = {
 
 def write_picture(
     path: str | os.PathLike[str],
-    bands_or_array: np.ndarray | Iterable[tuple[int, np.ndarray]],
+    bands_or_array: NDArray[Any] | Iterable[tuple[int, NDArray[Any]]],
     *,
     width: int,
     height: int,
@@ -96,12 +97,12 @@ def write_picture(
 
 def _checked_bands(
     name: str,
-    bands: Iterable[tuple[int, np.ndarray]],
+    bands: Iterable[tuple[int, NDArray[Any]]],
     width: int,
     height: int,
     mode: str,
     dtype: Any,
-) -> Iterator[np.ndarray]:
+) -> Iterator[NDArray[Any]]:
     shape: tuple[int, ...] = (width,) if mode == "L" else (width, 3)
     expected = 0
     for y, band in bands:
@@ -145,7 +146,7 @@ class _Same(Exception):
 
 def _write_png(
     file: BinaryIO,
-    bands: Iterator[np.ndarray],
+    bands: Iterator[NDArray[Any]],
     width: int,
     height: int,
     mode: str,
@@ -183,7 +184,7 @@ def _write_png(
     chunk(b"IEND", b"")
 
 
-def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
+def _filtered(rows: NDArray[Any], above: NDArray[Any], pixel: int) -> bytes:
     """Rows (n, bytes) of a PNG, each by the filter with the least sum of absolute differences."""
     up = np.vstack([above[None], rows[:-1]])
     left = np.zeros_like(rows)
@@ -205,7 +206,7 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
 
 def _write_tiff(
     file: BinaryIO,
-    bands: Iterator[np.ndarray],
+    bands: Iterator[NDArray[Any]],
     width: int,
     height: int,
     mode: str,
@@ -259,16 +260,16 @@ def _write_tiff(
     file.write(struct.pack(order + offset, start))
 
 
-def _packed(rows: np.ndarray, order: str, predictor: int) -> bytes:
+def _packed(rows: NDArray[Any], order: str, predictor: int) -> bytes:
     """A strip as it lies in the file: horizontal differences if the predictor is 2 (TIFF 6.0,
     section 14), deflate."""
     difference = rows.copy()
     if predictor == 2:
         difference[:, 1:] -= rows[:, :-1]
-    return zlib.compress(difference.astype(order + rows.dtype.str[1:], copy=False), 6)
+    return zlib.compress(difference.astype(order + rows.dtype.str[1:], copy=False).data, 6)
 
 
-def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+def _strips(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
     """The same rows in pieces of `rows`, the last one shorter."""
     rest = None
     for band in bands:
@@ -284,7 +285,7 @@ def _strips(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
 
 def _write_jpeg(
     file: BinaryIO,
-    bands: Iterator[np.ndarray],
+    bands: Iterator[NDArray[Any]],
     width: int,
     height: int,
     mode: str,
@@ -310,7 +311,7 @@ def _write_jpeg(
 
 def _write_webp(
     file: BinaryIO,
-    bands: Iterator[np.ndarray],
+    bands: Iterator[NDArray[Any]],
     width: int,
     height: int,
     mode: str,
@@ -327,7 +328,9 @@ def _write_webp(
     file.write(coded.getbuffer())
 
 
-def _whole_image(bands: Iterable[np.ndarray], width: int, height: int, mode: str) -> "Image.Image":
+def _whole_image(
+    bands: Iterable[NDArray[Any]], width: int, height: int, mode: str
+) -> "Image.Image":
     from PIL import Image
 
     check_size("the picture", width, height, whole=True)
