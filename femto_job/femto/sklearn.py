@@ -4,14 +4,21 @@ import os
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from .bases import check_basis
 from .container import BELIEVED_PIXELS, AnyPath
 from .errors import LaffError
 from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
+
+try:
+    from joblib import Parallel, delayed
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{__name__} needs scikit-learn, which is not here: pip install scikit-learn",
+        name=error.name,
+    ) from None
 
 
 class LaffFeatures(TransformerMixin, BaseEstimator):

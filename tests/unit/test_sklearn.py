@@ -1,5 +1,7 @@
 """femto.sklearn.LaffFeatures: what scikit-learn expects of a transformer."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,16 @@ def test_archives_of_a_basis_of_ones_own(own_basis, own_archive, tmp_path):
     # A name that is wrong is no row of NaN.
     with pytest.raises(femto.LaffError, match="no such basis file"):
         LaffFeatures(basis=tmp_path / "no.basis", on_error="nan").transform([own_archive])
+
+
+@pytest.mark.parametrize("module", ["joblib", "sklearn.base"])
+def test_without_scikit_learn_it_says_what_to_install(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "femto.sklearn")
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs scikit-learn, .*: pip install scikit-learn"
+    ):
+        importlib.import_module("femto.sklearn")
 
 
 def test_clone_keeps_the_parameters():
