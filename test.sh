@@ -19,7 +19,7 @@ export PATH=$femto_venv/bin:$PATH
 
 # Meanwhile: both processes of pytest would begin with it. tests/conftest.py names the same folder.
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$femto_home/femto_job/femto/__pycache__}
-PYTHONPATH=femto_job python tests/compile_femto.py &
+PYTHONPATH=femto_job python -m femto.build &
 compiling=$!
 trap 'kill "$compiling" 2>/dev/null || true' EXIT
 

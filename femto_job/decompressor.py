@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn femto's archives back into pictures:  python3 femto_job/decompressor.py NAME.laff.gz ...
 
-Needs numpy, numba and pillow; no Spark, no Ansible.
+Needs numpy and pillow; no Spark, no Ansible. In a clone, where nothing is compiled yet, also numba.
 """
 
 import argparse

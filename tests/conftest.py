@@ -137,6 +137,14 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def library(repository) -> Path:
+    """femto's kernels compiled beforehand, where femto finds them; made once for these sources."""
+    from femto import build, kernels
+
+    return build.build(kernels.targets(), kernels.cache_folder())[0]
+
+
+@pytest.fixture(scope="session")
 def femto_data() -> Path:
     """The folder of photographs that are not in the repository; the test is skipped without it."""
     folder = Path(os.environ.get("FEMTO_DATA", ROOT.parent / "shared" / "data"))

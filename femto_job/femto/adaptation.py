@@ -99,7 +99,7 @@ class Sample(NamedTuple):
 
 
 def _rows(basis: bases.Basis) -> list[np.ndarray]:
-    return [np.eye(63), *map(bases.orthonormal, basis.components)]
+    return [np.eye(63), *bases.orthonormal(basis.components)]
 
 
 def no_class_sums(basis: bases.Basis) -> Sums:

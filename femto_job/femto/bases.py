@@ -20,7 +20,7 @@ from .blocks import SIZES, ZIGZAG, ZONES
 from .container import AnyPath, Archive, is_plain
 from .contexts import Learned
 from .errors import LaffError
-from .jit import njit
+from .kernels import packed
 
 FORMAT = "laff-basis"
 VERSION = 2
@@ -61,20 +61,22 @@ class Basis:
         self.class_bits = (self.classes - 1).bit_length()
         self.backward = np.zeros((self.classes, ZONES, ZONES), np.float32)
         self.backward[:] = np.eye(ZONES, dtype=np.float32)
-        for c, stored in enumerate(self.components, 1):
-            self.backward[c, 1:, 1:] = orthonormal(stored)
+        self.backward[1:, 1:, 1:] = orthonormal(self.components)
         self.forward = np.ascontiguousarray(self.backward.transpose(0, 2, 1))
         expect = np.ascontiguousarray(self.means, np.int32)
         before = np.cumsum(expect, axis=2) - expect
         # A small block's zone 0 is the mean alone, which has no magnitude to expect.
         before[: self.classes] -= expect[: self.classes, :, :1]
-        self.learned = Learned(
-            self._edges(),
-            expect,
-            np.stack([np.maximum(before, 0), self._whole(expect)]).astype(np.int32),
-            self.zone_weights,
-            self.weights,
-            self.sign_weights,
+        foreseen = np.stack([np.maximum(before, 0), self._whole(expect)]).astype(np.int32)
+        self.learned = packed(
+            Learned(
+                self._edges(),
+                expect,
+                foreseen,
+                self.zone_weights,
+                self.weights,
+                self.sign_weights,
+            )
         )
 
     def _whole(self, expect: np.ndarray) -> np.ndarray:
@@ -101,30 +103,26 @@ class Basis:
         return np.ascontiguousarray((edges + (1 << 24)) >> 25).astype(np.int32)
 
 
-@njit
-def _product(a, b, out):
-    """out = a b, each sum in the order of its terms: a BLAS would round it otherwise on every
-    kind of processor, and archives should not depend on that."""
-    for i in range(a.shape[0]):
-        for j in range(b.shape[1]):
-            out[i, j] = 0.0
-        for k in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[i, k] * b[k, j]
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products of matrices, (classes, n, n), each sum in the order of its terms: a BLAS would round
+    it otherwise on every kind of processor, and archives should not depend on that."""
+    out, term = np.zeros_like(a), np.empty_like(a)
+    for k in range(a.shape[2]):
+        np.multiply(a[:, :, k, None], b[:, k, None, :], out=term)
+        out += term
+    return out
 
 
 def orthonormal(stored: np.ndarray) -> np.ndarray:
-    """The orthonormal matrix next to stored int16 rows (in 1/32767), float64 (n, n).
+    """The orthonormal matrices next to stored int16 rows (in 1/32767), float64 (classes, n, n).
 
     Four steps of Newton's iteration for the polar factor (Higham 1986), X ← 1.5 X - 0.5 X Xᵀ X.
     """
-    matrix = stored.astype(np.float64) / 32767
-    square, cube = np.empty_like(matrix), np.empty_like(matrix)
+    matrices = stored.astype(np.float64) / 32767
     for _ in range(4):
-        _product(matrix, np.ascontiguousarray(matrix.T), square)
-        _product(square, matrix, cube)
-        matrix = 1.5 * matrix - 0.5 * cube
-    return matrix
+        square = _product(matrices, matrices.transpose(0, 2, 1))
+        matrices = 1.5 * matrices - 0.5 * _product(square, matrices)
+    return matrices
 
 
 def untrained() -> Basis:

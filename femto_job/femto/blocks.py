@@ -12,7 +12,7 @@ neighbours in the lattice, and a block of any size is a square of it.
 
 import numpy as np
 
-from .jit import in_place, njit
+from .kernels import called, f32, i32, i64, kernel, u8, u16
 from .samples import Levels
 
 CELL = 8
@@ -48,8 +48,8 @@ GREY_SCALE = float(np.sqrt((_METRIC.sum(axis=1) ** 2).sum()))
 """How much larger a grey level is in the luma of an RGB picture than in a grey picture."""
 
 
-@njit
-def _difference_products(pixels, out):
+@kernel
+def _difference_products(pixels: u8[:, :, :] | u16[:, :, :], out: i64[:, :]):
     """Sums of products of the channels' differences between neighbours, into out (3, 3)."""
     height, width, _ = pixels.shape
     for y in range(height):
@@ -105,7 +105,7 @@ def choose_colour(pixels: np.ndarray) -> bytes:
     measured by what an error counts.
     """
     sums = np.zeros((3, 3), np.int64)
-    _difference_products(pixels, sums)
+    _difference_products(np.ascontiguousarray(pixels), sums)
     products = (sums + np.triu(sums, 1).T).astype(np.float64)
     if (products == products[0, 0]).all():
         return bytes(6)  # R, G and B change together: chroma is exactly flat
@@ -178,7 +178,7 @@ class Layout:
         return np.full((2, self.cells), NO_SIZE, np.uint8)
 
 
-@in_place
+@called
 def load_superblock(pixels, y0, x0, middle, colour, out):
     """Colour-transform the 32 x 32 pixels at (y0, x0) into out (planes, 32, 32), float32.
 
@@ -199,7 +199,7 @@ def load_superblock(pixels, y0, x0, middle, colour, out):
                     out[p, i, j] = colour[p, 0] * r + colour[p, 1] * g + colour[p, 2] * b
 
 
-@in_place
+@called
 def _transform_columns(x, n, dct, half, out):
     """DCT of every n samples of every column of x (32, 32), into out; half (32, 32) is room.
 
@@ -225,7 +225,7 @@ def _transform_columns(x, n, dct, half, out):
                     )
 
 
-@in_place
+@called
 def transpose(x, out):
     """Write x (32, 32) into out, rows as columns."""
     for i in range(32):
@@ -233,7 +233,7 @@ def transpose(x, out):
             out[i, j] = x[j, i]
 
 
-@in_place
+@called
 def transform_superblock(turned, n, dct, room, out):
     """DCT of all n x n blocks of 32 x 32 pixels, given `turned`, rows as columns; out (32, 32)
     holds each block's scores, row = vertical frequency, where the block's pixels lay. `room`
@@ -243,29 +243,36 @@ def transform_superblock(turned, n, dct, room, out):
     _transform_columns(room[1], n, dct, room[0], out)
 
 
-@in_place
-def store_block(transformed, y0, x0, s, zone_of, cells, stride, cell, plane_at, scores):
+@called
+def store_block(transformed, y0, x0, s, cells, stride, cell, plane_at, scores):
     """Copy the scores of the block at (y0, x0) of `transformed` to the lattice."""
     r = 1 << s
     for u in range(8 * r):
         for v in range(8 * r):
-            z = zone_of[u >> s, v >> s]
+            z = ZONE_OF[u >> s, v >> s]
             at = plane_at + z * cells + cell + (u & (r - 1)) * stride + (v & (r - 1))
             scores[at] = transformed[y0 + u, x0 + v]
 
 
-@njit
-def _inverse(scores, sizes, stride, cells, origin, dct, zone_of, out):
+@kernel
+def _inverse(
+    scores: f32[:],
+    sizes: u8[:, :],
+    stride: int,
+    cells: int,
+    origin: int,
+    room: f32[:, :, :],
+    out: f32[:, :, :],
+):
     planes, height, width = out.shape
-    full = np.empty((32, 32), np.float32)
-    half = np.empty((32, 32), np.float32)
+    full, half = room[0], room[1]
     for p in range(planes):
         plane_at = p * 65 * cells
         for y0 in range(0, height, 8):
             for x0 in range(0, width, 8):
                 cy, cx = y0 >> 3, x0 >> 3
                 cell = origin + cy * stride + cx
-                s = sizes[min(p, 1), cell]
+                s = np.int64(sizes[min(p, 1), cell])
                 r = 1 << s
                 if s == 3 or (cy & (r - 1)) or (cx & (r - 1)):
                     continue
@@ -273,7 +280,7 @@ def _inverse(scores, sizes, stride, cells, origin, dct, zone_of, out):
                 last = 0
                 for u in range(n):
                     for v in range(n):
-                        z = zone_of[u >> s, v >> s]
+                        z = ZONE_OF[u >> s, v >> s]
                         at = plane_at + z * cells + cell + (u & (r - 1)) * stride + (v & (r - 1))
                         value = scores[at]
                         full[u, v] = value
@@ -286,13 +293,13 @@ def _inverse(scores, sizes, stride, cells, origin, dct, zone_of, out):
                         c = full[u, v]
                         if c != 0:
                             for j in range(n):
-                                half[u, j] += c * dct[s, v, j]
+                                half[u, j] += c * DCT[s, v, j]
                 for i in range(min(n, height - y0)):
                     row = out[p, y0 + i]
                     for j in range(min(n, width - x0)):
                         row[x0 + j] = np.float32(0)
                     for u in range(last):
-                        c = dct[s, u, i]
+                        c = DCT[s, u, i]
                         for j in range(min(n, width - x0)):
                             row[x0 + j] += c * half[u, j]
 
@@ -304,12 +311,19 @@ def inverse(scores: np.ndarray, sizes: np.ndarray, layout: Layout) -> np.ndarray
     Returns float32 (planes, h, w).
     """
     out = np.empty((layout.planes, layout.height, layout.width), np.float32)
-    _inverse(scores, sizes, layout.stride, layout.cells, layout.origin, DCT, ZONE_OF, out)
+    room = np.empty((2, SUPER, SUPER), np.float32)
+    _inverse(scores, sizes, layout.stride, layout.cells, layout.origin, room, out)
     return out
 
 
-@njit
-def _to_pixels(planes, colour, middle, peak, out):
+@kernel
+def _to_pixels(
+    planes: f32[:, :, :],
+    colour: f32[:, :],
+    middle: f32,
+    peak: f32,
+    out: u8[:, :, :] | u16[:, :, :],
+):
     height, width, channels = out.shape
     for y in range(height):
         for x in range(width):
@@ -344,8 +358,10 @@ def to_pixels(
     return out if count == 3 else out[:, :, 0]
 
 
-@njit
-def list_blocks(sizes, rows, columns, stride, origin, out):
+@kernel
+def list_blocks(
+    sizes: u8[:], rows: int, columns: int, stride: int, origin: int, out: i32[:, :]
+) -> int:
     """Blocks in coding order: superblocks in raster order, in each along the z-curve.
 
     Fills out (n, 3) int32 with (cell, size, 1 if the block above to the right comes before) and

@@ -8,7 +8,7 @@ and everything is looked up, so that the choice needs no logarithm or exponentia
 
 import numpy as np
 
-from .jit import njit
+from .kernels import called, f32, i32, i64, kernel
 
 TRADE = np.float32(0.1)
 LEVEL_STEPS = 4
@@ -48,11 +48,11 @@ def levels_of(means: np.ndarray) -> np.ndarray:
     return np.rint(LEVEL_STEPS * np.log2(np.maximum(means, 1e-6))).astype(np.int32)
 
 
-@njit
-def block_cost(x, n, levels, shift, bits, expected, quarter, eighth, trade):
+@called
+def block_cost(x, n, levels, shift):
     """Cost (steps²) of the quantised scores x[:n], whose mean magnitudes have the given levels
     plus `shift`, in coding order. Zeros after the last nonzero score cost next to nothing."""
-    total = np.float32(0.5)
+    total = np.float64(0.5)
     foreseen = np.float32(0.5)
     last = 0
     for i in range(n):
@@ -61,42 +61,43 @@ def block_cost(x, n, levels, shift, bits, expected, quarter, eighth, trade):
             last = i + 1
             total += size
         at = min(max(levels[i] + shift, 0), LEVELS - 1)
-        foreseen += expected[at]
+        foreseen += EXPECTED[at]
     gain = 0
     ratio = total / foreseen
-    while ratio > eighth and gain < 14:
-        ratio /= quarter
+    while ratio > EIGHTH and gain < 14:
+        ratio /= QUARTER
         gain += 1
-    while ratio * eighth < 1 and gain > -14:
-        ratio *= quarter
+    while ratio * EIGHTH < 1 and gain > -14:
+        ratio *= QUARTER
         gain -= 1
-    distortion = np.float32(0)
-    rate = np.float32(0)
+    distortion = np.float64(0)
+    rate = np.float64(0)
     for i in range(n):
         a = abs(x[i])
         size = np.int64(a + np.float32(0.4))
         if i < last:
             at = min(max(levels[i] + shift + gain, 0), LEVELS - 1)
             if size < SIZES:
-                rate += bits[at, size]
+                rate += BITS[at, size]
             else:
-                rate += bits[at, SIZES - 1] + (size - SIZES + 1) * bits[at, SIZES]
-        a -= size
-        distortion += a * a
-    return distortion + trade * rate
+                rate += BITS[at, SIZES - 1] + (size - SIZES + 1) * BITS[at, SIZES]
+        off = np.float64(a) - size
+        distortion += off * off
+    return distortion + TRADE * rate
 
 
 # --- for training ----------------------------------------------------------------------------
 
 
-@njit
-def _patch_costs(x, steps, levels, shifts, bits, expected, quarter, eighth, trade, out):
+@kernel
+def _patch_costs(
+    x: f32[:, :], steps: f32[:], levels: i32[:], shifts: i64[:], scaled: f32[:], out: f32[:]
+):
     n = x.shape[1]
-    scaled = np.empty(n, np.float32)
     for i in range(len(x)):
         for j in range(n):
             scaled[j] = x[i, j] / steps[i]
-        out[i] = block_cost(scaled, n, levels, shifts[i], bits, expected, quarter, eighth, trade)
+        out[i] = block_cost(scaled, n, levels, shifts[i])
 
 
 def patch_costs(components: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -105,15 +106,11 @@ def patch_costs(components: np.ndarray, steps: np.ndarray, levels: np.ndarray) -
     shifts = ZERO_LEVEL - np.rint(LEVEL_STEPS * np.log2(steps)).astype(np.int64)
     out = np.empty(len(components), np.float32)
     _patch_costs(
-        components,
+        np.ascontiguousarray(components, np.float32),
         steps.astype(np.float32),
         levels,
         shifts,
-        BITS,
-        EXPECTED,
-        QUARTER,
-        EIGHTH,
-        TRADE,
+        np.empty(components.shape[1], np.float32),
         out,
     )
     return out

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .blocks import DCT, SIZES, ZIGZAG, ZONE_OF, ZONES, Layout, list_blocks
-from .jit import inlined, njit
+from .kernels import f64, i32, i64, inlined, kernel, packed, u8, u16
 
 SETS = 4
 """Neighbour weights differ between blocks of 8, 16 and 32 pixels, and trained ones of 8."""
@@ -35,23 +35,23 @@ LINES = np.rint(1024 * DCT).astype(np.int64)
 class Tile(NamedTuple):
     """A field's arrays, as compiled code takes them; see `Field`."""
 
-    values: np.ndarray
-    magnitudes: np.ndarray
-    zones: np.ndarray
-    left_lines: np.ndarray
-    right_lines: np.ndarray
-    top_lines: np.ndarray
-    bottom_lines: np.ndarray
-    means: np.ndarray
-    energy: np.ndarray
-    totals: np.ndarray
-    silence: np.ndarray
-    sizes: np.ndarray
-    classes: np.ndarray
-    luma_list: np.ndarray
-    chroma_list: np.ndarray
-    score_steps: np.ndarray
-    zone_steps: np.ndarray
+    values: i32[:]
+    magnitudes: u8[:]
+    zones: u16[:]
+    left_lines: i32[:]
+    right_lines: i32[:]
+    top_lines: i32[:]
+    bottom_lines: i32[:]
+    means: i32[:]
+    energy: i32[:]
+    totals: i32[:]
+    silence: u8[:]
+    sizes: u8[:, :]
+    classes: u8[:]
+    luma_list: i32[:, :]
+    chroma_list: i32[:, :]
+    score_steps: i64[:, :, :]
+    zone_steps: i64[:, :]
     planes: int
     stride: int
     cells: int
@@ -60,12 +60,12 @@ class Tile(NamedTuple):
 class Learned(NamedTuple):
     """What compiled code needs of a Basis; see `bases.Basis`."""
 
-    edges: np.ndarray
-    expect: np.ndarray
-    foreseen: np.ndarray
-    zone_weights: np.ndarray
-    weights: np.ndarray
-    sign_weights: np.ndarray
+    edges: i32[:, :, :, :]
+    expect: i32[:, :, :]
+    foreseen: i32[:, :, :, :]
+    zone_weights: i32[:, :, :, :, :]
+    weights: i32[:, :, :, :, :]
+    sign_weights: i32[:, :, :, :]
 
 
 class Block(NamedTuple):
@@ -150,6 +150,7 @@ class Field:
         self.score_steps = _score_steps(cells, layout.stride)
         self.zone_steps = _zone_steps(cells)
         self.lists: tuple[np.ndarray, ...] = ()
+        self._tile: packed | None = None
         self.colour = b""
         self.used = np.zeros((passes, planes), np.int64)
         self.coded = 0
@@ -162,27 +163,32 @@ class Field:
             n = list_blocks(sizes, layout.rows, layout.columns, layout.stride, layout.origin, out)
             lists.append(out[:n].copy())
         self.lists = tuple(lists)
+        self._tile = None
 
-    def tile(self) -> Tile:
-        """The field's arrays, for compiled code."""
-        return Tile(
-            self.values,
-            self.magnitudes,
-            self.zones,
-            *self.lines,
-            self.means,
-            self.energy,
-            self.total,
-            self.silence,
-            self.sizes,
-            self.classes,
-            *self.lists,
-            self.score_steps,
-            self.zone_steps,
-            self.layout.planes,
-            self.layout.stride,
-            self.layout.cells,
-        )
+    def tile(self) -> packed:
+        """The field's arrays as a Tile, once the blocks are listed."""
+        if self._tile is None:
+            self._tile = packed(
+                Tile(
+                    self.values,
+                    self.magnitudes,
+                    self.zones,
+                    *self.lines,
+                    self.means,
+                    self.energy,
+                    self.total,
+                    self.silence,
+                    self.sizes,
+                    self.classes,
+                    *self.lists,
+                    self.score_steps,
+                    self.zone_steps,
+                    self.layout.planes,
+                    self.layout.stride,
+                    self.layout.cells,
+                )
+            )
+        return self._tile
 
 
 @inlined
@@ -614,8 +620,8 @@ def block_at(t, learned, listed, index, p, z, refining):
     return Block(p, z, s, c, cell, before, plane_cell, zone_base, which, mean, seen, refining)
 
 
-@njit
-def _double(a, most):
+@kernel
+def _double(a: u8[:] | u16[:] | i32[:], most: int):
     for i in range(len(a)):
         if a[i] != 0:
             a[i] = min(np.int64(a[i]) * 2, most)
@@ -632,3 +638,33 @@ def double_precision(field: Field) -> None:
     _double(field.energy, 1 << 30)
     _double(field.total, 1 << 26)
     field.silence[:] = 0
+
+
+@kernel
+def sum_magnitudes(
+    values: i32[:],
+    listed: i32[:, :],
+    classes: u8[:],
+    p: int,
+    stride: int,
+    cells: int,
+    count: int,
+    total: f64[:, :, :],
+    number: f64[:, :, :],
+):
+    """Add to total and number (classes + 2, 2, 64) the magnitudes, and how many they are, in every
+    zone of plane p of a coded tile, by class and size; for training."""
+    for index in range(len(listed)):
+        cell, s = np.int64(listed[index, 0]), np.int64(listed[index, 1])
+        r = 1 << s
+        row = count - 1 + s
+        if s == 0:
+            row = np.int64(classes[cell]) if p == 0 else np.int64(0)
+        for z in range(ZONES):
+            in_zone = np.int64(0)
+            for sub in range(r * r):
+                if z + sub > 0:
+                    at = (p * 65 + z) * cells + cell + (sub >> s) * stride + (sub & (r - 1))
+                    in_zone += abs(values[at])
+            total[row, min(p, 1), z] += min(in_zone, 64 * r * r)
+            number[row, min(p, 1), z] += r * r

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import inlined, njit
+from .kernels import called, i32, i64, inlined, u8
 
 PROBABILITY_BITS = 22
 EVEN_SLOT = (1 << (PROBABILITY_BITS - 1)) << 8
@@ -70,11 +70,11 @@ class Coder(NamedTuple):
     """
 
     encoding: bool | None
-    data: np.ndarray
-    registers: np.ndarray
-    state: np.ndarray
-    slots: np.ndarray
-    scratch: np.ndarray
+    data: u8[:]
+    registers: i64[:]
+    state: i32[:]
+    slots: i64[:]
+    scratch: i64[:]
 
 
 def new_coder(decoding: bool, data: np.ndarray, state: np.ndarray) -> Coder:
@@ -104,7 +104,7 @@ def fresh_state(slots: int, weights: int, weight: float) -> np.ndarray:
     return state
 
 
-@njit
+@inlined
 def finish(coder):
     """Close a string that is being written and return its length in bytes.
 
@@ -167,7 +167,7 @@ def slot_probability(slot):
     return min(max(np.int64(slot) >> 14, 4), 65532)
 
 
-@njit
+@called
 def code_direct(bit, at, limit, coder):
     """Code one bit with the probability of a single slot."""
     bit = code_bit(bit, slot_probability(coder.state[at]), coder)

@@ -12,7 +12,7 @@ from .contexts import (
     SIGNED,
     ZONE_FEATURES,
 )
-from .jit import inlined
+from .kernels import f64, inlined
 from .model import GROUP, GROUPS, PLANES, ZONES
 
 LARGEST = 64.0
@@ -22,13 +22,13 @@ LARGEST = 64.0
 class Equations(NamedTuple):
     """Sums of xᵀx and xᵀy of zones' mean magnitudes, of scores' magnitudes and of their signs."""
 
-    zone_gram: np.ndarray
-    zone_moment: np.ndarray
-    gram: np.ndarray
-    moment: np.ndarray
-    sign_gram: np.ndarray
-    sign_moment: np.ndarray
-    x: np.ndarray
+    zone_gram: f64[:, :, :, :, :, :]
+    zone_moment: f64[:, :, :, :, :]
+    gram: f64[:, :, :, :, :, :]
+    moment: f64[:, :, :, :, :]
+    sign_gram: f64[:, :, :, :, :]
+    sign_moment: f64[:, :, :, :]
+    x: f64[:]
 
 
 def new_equations(classes: int) -> Equations:

@@ -31,7 +31,7 @@ from . import codec, kstrings
 from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
 from .container import BELIEVED_PIXELS, PASSES, AnyPath, check_pixels
 from .errors import LaffError
-from .jit import inlined, njit
+from .kernels import f32, f64, inlined, kernel, u8
 from .model import CLASSES
 from .tiles import tile_grid
 
@@ -119,14 +119,21 @@ class Features:
         means = np.zeros((grid, grid, wanted))
         energies = np.zeros((grid, grid, wanted, components + 3 * SCALES))
         histogram = np.zeros((grid, grid, WORDS))
-        _pool(self.scores, self.words(), 1 / unit, means, histogram)
+        values = np.ascontiguousarray(self.scores, np.float32)
+        _pool(values, self.words(), 1 / unit, means, histogram)
         for plane in range(min(planes, wanted)):
-            scores, found = self.scores[:, :, plane], energies[:, :, plane]
-            _pool_squares(scores, 1 / unit, found[..., :components])
-            smooth = scores[:, :, 0]
-            for first in range(components, components + 3 * SCALES, 3):
-                smooth, details = _haar(smooth)
-                _pool_squares(details, 1 / unit, found[..., first : first + 3])
+            scores = np.ascontiguousarray(values[:, :, plane])
+            parts = [scores]
+            smooth = np.ascontiguousarray(scores[:, :, 0])
+            for _ in range(SCALES):
+                smooth, details = _haar_step(smooth)
+                parts.append(details)
+            first = 0
+            for part in parts:
+                found = np.zeros((grid, grid, part.shape[2]))
+                _pool_squares(part, 1 / unit, found)
+                energies[:, :, plane, first : first + part.shape[2]] = found
+                first += part.shape[2]
         energies[..., 0] = np.maximum(energies[..., 0] - means * means, 0)
         pooled = np.empty((grid, grid, wanted, energies.shape[3] + 1), np.float32)
         pooled[..., 0] = means / CELL
@@ -175,8 +182,14 @@ def _part(n, g, grid):
     return first, max((g + 1) * n // grid, first + 1)
 
 
-@njit
-def _pool(scores, words, scale, means, histogram):
+@kernel
+def _pool(
+    scores: f32[:, :, :, :],
+    words: u8[:, :],
+    scale: float,
+    means: f64[:, :, :],
+    histogram: f64[:, :, :],
+):
     """Per part and plane the mean of component 0; and how often every word occurs."""
     rows, columns, planes, _ = scores.shape
     grid = len(means)
@@ -194,8 +207,8 @@ def _pool(scores, words, scale, means, histogram):
                 means[gy, gx, p] *= scale / ((bottom - top) * (right - left))
 
 
-@njit
-def _pool_squares(values, scale, out):
+@kernel
+def _pool_squares(values: f32[:, :, :], scale: float, out: f64[:, :, :]):
     """Per part the mean squares of each of values (rows, columns, n), into out (grid, grid, n)."""
     rows, columns, n = values.shape
     grid = len(out)
@@ -212,14 +225,10 @@ def _pool_squares(values, scale, out):
                 out[gy, gx, k] *= scale * scale / ((bottom - top) * (right - left))
 
 
-@njit
-def _haar(smooth):
-    """One step of the orthonormal Haar decomposition of (rows, columns): what is smooth, of half
-    the size, rounded up, and the details (…, 3) in x, in y and in both."""
+@kernel
+def _haar(smooth: f32[:, :], coarser: f32[:, :], details: f32[:, :, :]):
     height, width = smooth.shape
-    rows, columns = (height + 1) // 2, (width + 1) // 2
-    coarser = np.empty((rows, columns), np.float32)
-    details = np.empty((rows, columns, 3), np.float32)
+    rows, columns = coarser.shape
     for y in range(rows):
         y0, y1 = 2 * y, min(2 * y + 1, height - 1)
         for x in range(columns):
@@ -229,28 +238,44 @@ def _haar(smooth):
             details[y, x, 0] = (a - b + c - d) / 2
             details[y, x, 1] = (a + b - c - d) / 2
             details[y, x, 2] = (a - b - c + d) / 2
+
+
+def _haar_step(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One step of the orthonormal Haar decomposition of (rows, columns): what is smooth, of half
+    the size, rounded up, and the details (…, 3) in x, in y and in both."""
+    shape = tuple((n + 1) // 2 for n in smooth.shape)
+    coarser, details = np.empty(shape, np.float32), np.empty((*shape, 3), np.float32)
+    _haar(smooth, coarser, details)
     return coarser, details
 
 
-@njit
-def _spread(scores, sizes, rows, columns, stride, cells, origin, last, zigzag, split, out):
+@kernel
+def _spread(
+    scores: f32[:],
+    sizes: u8[:, :],
+    stride: int,
+    cells: int,
+    origin: int,
+    last: int,
+    half: f32[:, :, :],
+    there: u8[:],
+    out: f32[:, :, :, :],
+):
     """Fill out (rows, columns, planes, components) with the 8 x 8 DCT scores of a tile's cells,
-    from the zones before `last` of the lattice."""
-    planes, components = out.shape[2], out.shape[3]
+    from the zones before `last` of the lattice. Room: `half` (4, 8, 32) and `there` (32)."""
+    rows, columns, planes, components = out.shape
     reach = np.int64(0)  # frequencies of the zones that are there, and of the components
     for z in range(last):
-        reach = max(reach, zigzag[z, 0] + 1, zigzag[z, 1] + 1)
+        reach = max(reach, ZIGZAG[z, 0] + 1, ZIGZAG[z, 1] + 1)
     wanted = np.int64(0)
     for k in range(components):
-        wanted = max(wanted, zigzag[k, 0] + 1, zigzag[k, 1] + 1)
-    half = np.empty((4, 8, 32), np.float32)
-    there = np.empty(32, np.bool_)
+        wanted = max(wanted, ZIGZAG[k, 0] + 1, ZIGZAG[k, 1] + 1)
     for p in range(planes):
         plane_at = p * 65 * cells
         for y in range(rows):
             for x in range(columns):
                 cell = origin + y * stride + x
-                s = sizes[min(p, 1), cell]
+                s = np.int64(sizes[min(p, 1), cell])
                 if s == 0:
                     for k in range(components):
                         out[y, x, p, k] = scores[plane_at + k * cells + cell]
@@ -260,30 +285,30 @@ def _spread(scores, sizes, rows, columns, stride, cells, origin, last, zigzag, s
                     continue
                 n = reach * r
                 for v in range(n):
-                    there[v] = False
+                    there[v] = 0
                 for z in range(last):
                     for i in range(r):
                         for j in range(r):
                             value = scores[plane_at + z * cells + cell + i * stride + j]
                             if value == 0:
                                 continue
-                            u, v = zigzag[z, 0] * r + i, zigzag[z, 1] * r + j
+                            u, v = ZIGZAG[z, 0] * r + i, ZIGZAG[z, 1] * r + j
                             if not there[v]:
-                                there[v] = True
+                                there[v] = 1
                                 for q in range(r):
                                     for e in range(wanted):
                                         half[q, e, v] = np.float32(0)
                             for q in range(r):
                                 for e in range(wanted):
-                                    half[q, e, v] += split[s, q, e, u] * value
+                                    half[q, e, v] += _SPLIT[s, q, e, u] * value
                 for i in range(min(r, rows - y)):
                     for j in range(min(r, columns - x)):
                         for k in range(components):
-                            a, b = zigzag[k, 0], zigzag[k, 1]
+                            a, b = ZIGZAG[k, 0], ZIGZAG[k, 1]
                             total = np.float32(0)
                             for v in range(n):
                                 if there[v]:
-                                    total += half[i, a, v] * split[s, j, b, v]
+                                    total += half[i, a, v] * _SPLIT[s, j, b, v]
                             out[y + i, x + j, p, k] = total
 
 
@@ -294,22 +319,23 @@ def place_tile(coded, field, colour, last: int, scores, classes, sizes) -> None:
     `codec.decode_scores`; `last`, zones from this one on are empty.
     """
     layout = field.layout
+    found = np.empty(scores.shape, np.float32)
+    half, there = np.empty((4, CELL, SUPER), np.float32), np.empty(SUPER, np.uint8)
     _spread(
         coded,
         field.sizes,
-        layout.rows,
-        layout.columns,
         layout.stride,
         layout.cells,
         layout.origin,
         last,
-        ZIGZAG,
-        _SPLIT,
-        scores,
+        half,
+        there,
+        found,
     )
     if colour is not None:
         turn = (colour @ GREY_AXES.T).astype(np.float32)  # from the tile's planes to the frame's
-        scores[:] = np.einsum("yxpk,pq->yxqk", scores, turn)
+        found = np.einsum("yxpk,pq->yxqk", found, turn)
+    scores[:] = found
     top, left = divmod(layout.origin, layout.stride)
     inside = np.s_[top : top + layout.rows, left : left + layout.columns]
     classes[:] = field.classes.reshape(-1, layout.stride)[inside]

@@ -30,6 +30,8 @@ from .contexts import (
     SIGNED,
     ZONE_FEATURES,
     Field,
+    Learned,
+    Tile,
     block_at,
     close_zone,
     double_precision,
@@ -53,9 +55,9 @@ from .entropy import (
     new_coder,
     slot_probability,
 )
-from .equations import gather_magnitude, gather_sign, gather_zone
+from .equations import Equations, gather_magnitude, gather_sign, gather_zone
 from .errors import LaffError
-from .jit import in_place, inlined, njit
+from .kernels import called, f32, i32, i64, inlined, kernel, only, u8
 from .model import (
     BAND,
     C0,
@@ -156,9 +158,27 @@ class Choice(NamedTuple):
     """What the encoder may still choose in a zone: the exact scores in steps, the magnitudes that
     they are to be rounded to (of the mean: the value), and the Lagrangian of the choice."""
 
-    exact: np.ndarray
-    target: np.ndarray
-    trade: float
+    exact: f32[:]
+    target: i64[:]
+    trade: f32
+
+
+class Room(NamedTuple):
+    """What one score or zone has of features, and the choice in a zone."""
+
+    magnitude: i32[:]
+    zone: i32[:]
+    signed: i64[:]
+    choice: Choice
+
+
+def _new_room() -> Room:
+    return Room(
+        np.zeros(MAGNITUDES, np.int32),
+        np.zeros(ZONE_FEATURES, np.int32),
+        np.zeros(SIGNED, np.int64),
+        Choice(np.zeros(16, np.float32), np.zeros(16, np.int64), TRADE),
+    )
 
 
 @inlined
@@ -185,7 +205,7 @@ def _saving(p):
     return _BIT * (TABLES[np.uint64(COST + (p >> 4))] - TABLES[np.uint64(COST + 4096 - (p >> 4))])
 
 
-@njit
+@called
 def _golomb(value, row, coder):
     """Exp-Golomb code of a number >= 0 with adaptive bits; stops at 2^30 whatever it reads."""
     nbits = 0
@@ -246,7 +266,7 @@ def _code_flag_of_zone(b, level, total, around_level, choice, coder):
             if size > 0:
                 single = sub
         if count == 1 and _lowest(choice.target[single], level):
-            gain = 2 * (abs(choice.exact[single]) - choice.target[single]) + 1
+            gain = 2 * (abs(np.float64(choice.exact[single])) - choice.target[single]) + 1
             saved = _saving(probability) + PASSED[level] + np.float32(1.1 * s)
             if gain < choice.trade * saved:
                 count = 0
@@ -262,7 +282,7 @@ def _worth(level, n, sub, probability, choice):
     size = choice.target[sub]
     if coarse(size, level) != n + 1 or not _lowest(size, level):
         return
-    over = abs(choice.exact[sub]) - size
+    over = abs(np.float64(choice.exact[sub])) - size
     saved = _saving(probability) + (PASSED[level] if n == 0 else PASSED[4 + min(level, 1)])
     if 2 * over + 1 < choice.trade * saved:
         choice.target[sub] -= 1
@@ -415,14 +435,6 @@ def _code_digit(b, level, k, known, sub, choice, coder):
     return first + code_direct(bit, at, LIMIT, coder)
 
 
-@njit
-def _with_more_room(coder, nbytes):
-    """The same coder, whose string has room for twice as many bytes and `nbytes` more."""
-    data = np.empty(2 * len(coder.data) + nbytes, np.uint8)
-    data[: len(coder.data)] = coder.data
-    return Coder(coder.encoding, data, coder.registers, coder.state, coder.slots, coder.scratch)
-
-
 @inlined
 def _code_mean_digit(b, ahead, bit, coder):
     """Code the next binary digit of a mean, which is predicted to be `ahead` of the middle of the
@@ -431,14 +443,14 @@ def _code_mean_digit(b, ahead, bit, coder):
     return code_direct(bit, MEAN + (b.p * SIZES + b.s) * MEAN_LEVELS + place, 255, coder)
 
 
-@in_place
+@called
 def _code_zone(
     z, p, level, refining, t, learned, scores, targets, inverse_step, spent, coder, gather, room
 ):  # fmt: skip
     """Code one zone of a plane; see `_code_zones`."""
     stride, energy, silence = t.stride, t.energy, t.silence
     decoding = coder.encoding is None
-    g, h, f, choice = room
+    g, h, f, choice = room.magnitude, room.zone, room.signed, room.choice
     kind = min(p, 1)
     listed = t.luma_list if p == 0 else t.chroma_list
     for index in range(len(listed)):
@@ -446,7 +458,7 @@ def _code_zone(
         cell, s, plane_cell = b.cell, b.s, b.plane_cell
         r = 1 << s
         inside = r * r
-        error = np.float32(0)
+        error = np.float64(0)
         spent_before = coder.registers[SPENT]
         known_total = np.int64(0)
         if refining:
@@ -495,7 +507,7 @@ def _code_zone(
                             targets[at] = choice.target[sub]
                             error += choice.exact[sub] * choice.exact[sub]
                         if level > 0:
-                            error = np.float32(0)
+                            error = np.float64(0)
                         spent[kind, index] += error + choice.trade * _BIT * np.float32(
                             coder.registers[SPENT] - spent_before
                         )
@@ -597,7 +609,8 @@ def _code_zone(
             if not decoding:
                 targets[at] = choice.target[sub]
                 if level == 0:
-                    error += (choice.exact[sub] - value) * (choice.exact[sub] - value)
+                    off = np.float64(choice.exact[sub]) - value
+                    error += off * off
         if z > 0:
             if in_zone > 0:
                 silence[np.uint64(plane_cell)] = 0
@@ -615,48 +628,88 @@ def _code_zone(
             )
 
 
-@njit
-def _code_zones(
-    before, level, first, last, used, t, learned, scores, targets, inverse_step, trade, spent,
-    coder, gather
+@called
+def _zones(
+    z, before, level, last, used, t, learned, scores, targets, inverse_step, spent, coder, gather,
+    room,
 ):  # fmt: skip
-    """Code the zones first … last - 1 of a tile in pass `level` as one string, in either
-    direction.
+    """Code zones from z on; see `_code_zones`."""
+    refining = 0 if before <= level else 2 if level == 0 else 1
+    while z < last:
+        if coder.encoding is not None:
+            most = t.planes * (MOST_BYTES * t.cells + 64)
+            if coder.registers[POSITION] + most > len(coder.data):
+                return z
+        for p in range(t.planes):
+            if z < used[p]:
+                _code_zone(
+                    z, p, level, refining, t, learned, scores, targets, inverse_step, spent, coder,
+                    gather, room,
+                )  # fmt: skip
+        z += 1
+    if coder.encoding is not None:
+        finish(coder)
+    return z
 
-    Returns (length, data): the string's bytes while encoding, in a buffer that may have grown.
+
+@kernel
+def _code_zones(
+    first: int,
+    before: int,
+    level: int,
+    last: int,
+    used: i64[:],
+    t: Tile,
+    learned: Learned,
+    scores: f32[:],
+    targets: i32[:],
+    inverse_step: f32,
+    spent: f32[:, :],
+    coder: Coder,
+    room: Room,
+) -> int:
+    """Code the zones first … last - 1 of a tile in pass `level` as one string, in either
+    direction; returns the zone before which the string's room could be too small, or `last`.
+
     `used` (planes): zones from this one on are zero in the whole plane and take no bits.
     While encoding only: `scores`; `targets`, the magnitudes that they are to be rounded to;
-    `inverse_step`; `trade`; and `spent` (2, blocks), which grows by each block's cost, squared
-    error (in steps²) plus `trade` times bits. `gather` None, or normal equations to add to.
+    `inverse_step`; and `spent` (2, blocks), which grows by each block's cost, squared error (in
+    steps²) plus the Lagrangian times bits.
     """
-    refining = 0 if before <= level else 2 if level == 0 else 1
-    room = (
-        np.zeros(MAGNITUDES, np.int32),
-        np.zeros(ZONE_FEATURES, np.int32),
-        np.zeros(SIGNED, np.int64),
-        Choice(np.zeros(16, np.float32), np.zeros(16, np.int64), trade),
-    )
-    for z in range(first, last):
-        for p in range(t.planes):
-            if z >= used[p]:
-                continue
-            if coder.encoding is not None:
-                most = MOST_BYTES * t.cells + 64
-                if coder.registers[POSITION] + most > len(coder.data):
-                    coder = _with_more_room(coder, most)
-            _code_zone(
-                z, p, level, refining, t, learned, scores, targets, inverse_step, spent, coder,
-                gather, room,
-            )  # fmt: skip
-    if coder.encoding is None:
-        return coder.registers[POSITION], coder.data
-    return finish(coder), coder.data
+    return _zones(
+        first, before, level, last, used, t, learned, scores, targets, inverse_step, spent, coder,
+        None, room,
+    )  # fmt: skip
+
+
+@kernel
+def _code_zones_gathering(
+    first: int,
+    before: int,
+    level: int,
+    last: int,
+    used: i64[:],
+    t: Tile,
+    learned: Learned,
+    scores: f32[:],
+    targets: i32[:],
+    inverse_step: f32,
+    spent: f32[:, :],
+    coder: only(Coder, encoding=bool),
+    room: Room,
+    gather: Equations,
+) -> int:
+    """As `_code_zones`, while encoding, with normal equations to add to."""
+    return _zones(
+        first, before, level, last, used, t, learned, scores, targets, inverse_step, spent, coder,
+        gather, room,
+    )  # fmt: skip
 
 
 # --- sizes and classes -----------------------------------------------------------------------
 
 
-@njit
+@called
 def _code_flag(bit, a, b, c, w, coder):
     """Code one bit, predicted by three slots and a weight vector."""
     coder.slots[0] = a
@@ -668,8 +721,19 @@ def _code_flag(bit, a, b, c, w, coder):
     return bit
 
 
-@njit
-def _code_blocks(sizes, classes, planes, rows, columns, stride, origin, bits, used, coder):
+@kernel
+def _code_blocks(
+    sizes: u8[:, :],
+    classes: u8[:],
+    planes: int,
+    rows: int,
+    columns: int,
+    stride: int,
+    origin: int,
+    bits: int,
+    used: i64[:, :],
+    coder: Coder,
+):
     """Code the first empty zone of every pass and plane (7 bits each), then for luma and chroma
     the quadtree of every superblock, and the classes of luma's small blocks."""
     for n in range(len(used)):
@@ -748,15 +812,16 @@ def _code_blocks(sizes, classes, planes, rows, columns, stride, origin, bits, us
         finish(coder)
 
 
-@njit
-def rotate(scores, luma_list, classes, cells, matrices):
-    """Multiply the scores of luma's small blocks, but the mean, by their class's matrix, in place.
-
-    The result's component e is the sum of matrices[c, k, e] times the score k; float32 (classes,
-    64, 64).
-    """
-    before = np.empty(ZONES, np.float32)
-    after = np.empty(ZONES, np.float32)
+@kernel
+def _rotate(
+    scores: f32[:],
+    luma_list: i32[:, :],
+    classes: u8[:],
+    cells: int,
+    matrices: f32[:, :, :],
+    before: f32[:],
+    after: f32[:],
+):
     for index in range(len(luma_list)):
         cell = np.int64(luma_list[index, 0])
         c = np.int64(classes[cell])
@@ -774,15 +839,32 @@ def rotate(scores, luma_list, classes, cells, matrices):
             scores[z * cells + cell] = after[z]
 
 
-@njit
-def _round_scores(scores, inverse_step, targets):
+def rotate(scores: np.ndarray, luma_list, classes, cells: int, matrices: np.ndarray) -> None:
+    """Multiply the scores of luma's small blocks, but the mean, by their class's matrix, in place.
+
+    The result's component e is the sum of matrices[c, k, e] times the score k; float32 (classes,
+    64, 64).
+    """
+    _rotate(scores, luma_list, classes, cells, matrices, *np.empty((2, ZONES), np.float32))
+
+
+@kernel
+def _round_scores(scores: f32[:], inverse_step: f32, targets: i32[:]):
     """Nearest magnitudes of all scores in steps."""
     for at in range(len(scores)):
         targets[at] = np.int64(np.floor(abs(scores[at]) * inverse_step + np.float32(0.5)))
 
 
-@njit
-def _sign_means(scores, used, planes, cells, luma_list, chroma_list, targets):
+@kernel
+def _sign_means(
+    scores: f32[:],
+    used: i64[:, :],
+    planes: int,
+    cells: int,
+    luma_list: i32[:, :],
+    chroma_list: i32[:, :],
+    targets: i32[:],
+):
     """Make magnitudes of means values again, and shift them, but in planes that are empty."""
     for p in range(planes):
         listed = luma_list if p == 0 else chroma_list
@@ -874,35 +956,43 @@ def code_field(
     block_string = field.colour + room[: coder.registers[POSITION]].tobytes()
     if spent is None:
         spent = np.zeros((2, layout.rows * layout.columns), np.float32)
-    layers = []
+    layers, choices = [], _new_room()
     for before, level, first, last in _layers(field.passes):
         if before > level and first == 0:
             double_precision(field)
-        room = np.empty(layout.rows * layout.columns * planes * (last - first) + 8192, np.uint8)
-        length, data = _code_zones(
-            before,
-            level,
-            first,
-            last,
-            used[level],
-            field.tile(),
-            basis.learned,
-            scores,
-            targets,
-            inverse_step,
-            np.float32(TRADE),
-            spent,
-            new_coder(False, room, state),
-            equations,
-        )
-        layers.append(data[:length].tobytes())
+        room = np.empty(planes * layout.cells * (last - first + MOST_BYTES) + 8192, np.uint8)
+        coder, z = new_coder(False, room, state), first
+        while True:
+            arguments = (
+                z, before, level, last, used[level], field.tile(), basis.learned, scores, targets,
+                inverse_step, spent, coder, choices,
+            )  # fmt: skip
+            if equations is None:
+                z = _code_zones(*arguments)
+            else:
+                z = _code_zones_gathering(*arguments, equations)
+            if z == last:
+                break
+            room = np.concatenate([coder.data, np.empty_like(coder.data)])
+            coder = coder._replace(data=room)
+        layers.append(coder.data[: coder.registers[POSITION]].tobytes())
     field.coded = len(layers)
     return block_string, tuple(layers)
 
 
-@njit
+@kernel
 def _reconstruct(
-    values, used, before, level, refined, steps, planes, cells, luma_list, chroma_list, scores
+    values: i32[:],
+    used: i64[:, :],
+    before: int,
+    level: int,
+    refined: int,
+    steps: f32[:],
+    planes: int,
+    cells: int,
+    luma_list: i32[:, :],
+    chroma_list: i32[:, :],
+    scores: f32[:],
 ):
     """Scores, in grey levels, from what is known of them: zones before `refined` from pass
     `level`, the others from pass `before`. `steps`: of every zone, in grey levels."""
@@ -1029,23 +1119,23 @@ def decode(block_string: bytes, layers: list[bytes], basis, field: Field) -> Non
     # A damaged class cannot get here (strings are checksummed), but memory is worth a look.
     np.minimum(field.classes, basis.classes - 1, out=field.classes)
     field.list_blocks()
+    room = _new_room()
     for string, (before, level, first, last) in zip(layers, _layers(field.passes), strict=False):
         if before > level and first == 0:
             double_precision(field)
         _code_zones(
+            first,
             before,
             level,
-            first,
             last,
             used[level],
             field.tile(),
             basis.learned,
             _NO_SCORES,
             _NO_TARGETS,
-            np.float32(1),
-            np.float32(0),
+            1.0,
             _NOTHING_SPENT,
             new_coder(True, _bytes(string), state),
-            None,
+            room,
         )
     field.coded = len(layers)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .blocks import CELL, Layout
-from .jit import njit
+from .kernels import called, f32, f64, i64, kernel, u8, u32
 
 TAPS = np.array(
     [(0, 1), (0, 2), (0, 3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (2, -1), (2, 0), (2, 1),
@@ -47,6 +47,7 @@ MARGIN = 4
 WEIGHT_ONE = 4096
 """A weight of 1 in the table."""
 _EIGHTH = np.float32(np.tan(np.pi / 8))
+_TWO = np.float32(2)
 _RUN = 64
 """Pixels filtered at a time; their features fit into the first-level cache."""
 
@@ -63,21 +64,22 @@ def no_weights() -> Table:
     return Table(*np.zeros((2, CLASSES, FEATURES), np.int16))
 
 
-@njit
-def _activity_and_direction(around, step, bounds, coherences, eighth, classes):
+@kernel
+def _activity_and_direction(
+    around: f32[:, :], step: f32, sums: f32[:, :, :], s: f32[:, :], classes: i64[:, :]
+):
     """Fill classes (group rows, group columns) with activity * DIRECTIONS + direction.
 
-    around: the plane with its margin. Sums run over the 3 x 3 groups around each group.
+    around: the plane with its margin. Sums run over the 3 x 3 groups around each group. Room:
+    `sums` (group rows, group columns, 4) and `s` (group columns + 2, 4).
     """
     rows, columns = classes.shape
-    sums = np.zeros((rows, columns, 4), np.float32)
-    two = np.float32(2)
     for i in range(rows):
         for j in range(columns):
             activity, xx, yy, xy = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
             for y in range(MARGIN + GROUP * i, MARGIN + GROUP * i + GROUP):
                 for x in range(MARGIN + GROUP * j, MARGIN + GROUP * j + GROUP):
-                    twice = two * around[y, x]
+                    twice = _TWO * around[y, x]
                     left, right = around[y, x - 1], around[y, x + 1]
                     above, below = around[y - 1, x], around[y + 1, x]
                     activity += abs(twice - left - right) + abs(twice - above - below)
@@ -88,68 +90,100 @@ def _activity_and_direction(around, step, bounds, coherences, eighth, classes):
             sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = activity, xx, yy, xy
     pixels = np.float32(9 * GROUP * GROUP)
     floor = np.float32(1e-4) * step * step * pixels
-    s = np.empty((columns + 2, 4), np.float32)
     for i in range(rows):
         above, below = max(i - 1, 0), min(i + 1, rows - 1)
         for j in range(columns):
             for e in range(4):
                 s[j + 1, e] = sums[above, j, e] + sums[i, j, e] + sums[below, j, e]
-        s[0], s[columns + 1] = s[1], s[columns]
+        for e in range(4):
+            s[0, e], s[columns + 1, e] = s[1, e], s[columns, e]
         for j in range(columns):
             activity = s[j, 0] + s[j + 1, 0] + s[j + 2, 0]
             xx = s[j, 1] + s[j + 1, 1] + s[j + 2, 1]
             yy = s[j, 2] + s[j + 1, 2] + s[j + 2, 2]
             xy = s[j, 3] + s[j + 1, 3] + s[j + 2, 3]
             level = 0
-            for bound in bounds:
-                if activity >= bound * step * pixels:
+            for bound in range(len(ACTIVITIES)):
+                if activity >= ACTIVITIES[bound] * step * pixels:
                     level += 1
             # The vector (u, v) has twice the angle of the gradient.
-            u, v = xx - yy, two * xy
+            u, v = xx - yy, _TWO * xy
             length, total = u * u + v * v, xx + yy + floor
             direction = 0
-            if length > coherences[0] * coherences[0] * total * total:
-                if abs(v) <= eighth * abs(u):
+            if length > COHERENCES[0] * COHERENCES[0] * total * total:
+                if abs(v) <= _EIGHTH * abs(u):
                     direction = 1 if u > 0 else 5
-                elif abs(u) <= eighth * abs(v):
+                elif abs(u) <= _EIGHTH * abs(v):
                     direction = 3 if v > 0 else 7
                 elif u > 0:
                     direction = 2 if v > 0 else 8
                 else:
                     direction = 4 if v > 0 else 6
-                if length > coherences[1] * coherences[1] * total * total:
+                if length > COHERENCES[1] * COHERENCES[1] * total * total:
                     direction += ANGLES
             classes[i, j] = level * DIRECTIONS + direction
 
 
-@njit
+@called
 def _places(sizes, stride, origin, y, out):
     """Fill out (width) with the place of row y's pixels in their blocks."""
     for x in range(len(out)):
-        last = (CELL << sizes[origin + (y >> 3) * stride + (x >> 3)]) - 1
+        last = (CELL << np.int64(sizes[origin + (y >> 3) * stride + (x >> 3)])) - 1
         i, j = y & last, x & last
         out[x] = (FAR + 1) * min(i, last - i, FAR) + min(j, last - j, FAR)
 
 
-@njit
-def _pairs(around, y, x, n, taps, limits, out):
+@called
+def _pairs(around, y, x, n, limits, out):
     """Fill out (taps * limits, n) with the clipped differences of n pixels from (y, x) on."""
     centre = around[y + MARGIN, x + MARGIN : x + MARGIN + n]
-    for t in range(len(taps)):
-        dy, dx = taps[t, 0], taps[t, 1]
+    for t in range(len(TAPS)):
+        dy, dx = TAPS[t, 0], TAPS[t, 1]
         a = around[y + MARGIN + dy, x + MARGIN + dx : x + MARGIN + dx + n]
         b = around[y + MARGIN - dy, x + MARGIN - dx : x + MARGIN - dx + n]
         for c in range(len(limits)):
             limit = limits[c]
-            row = out[c * len(taps) + t]
+            row = out[c * len(TAPS) + t]
             for i in range(n):
                 row[i] = min(max(a[i] - centre[i], -limit), limit) + min(
                     max(b[i] - centre[i], -limit), limit
                 )
 
 
-@njit
-def _filter(around, groups, sizes, stride, origin, limits, taps, weights, out):
+class Room(NamedTuple):
+    """What `_filter` and `_gather` need room for."""
+
+    features: f32[:, :]
+    spread: f32[:, :]
+    places: i64[:]
+    total: f32[:]
+    at: u32[:]
+    column: f64[:]
+
+
+def _new_room(width: int) -> Room:
+    return Room(
+        np.empty((FEATURES, _RUN), np.float32),
+        np.empty((FEATURES, _RUN), np.float32),
+        np.empty(width, np.int64),
+        np.empty(_RUN, np.float32),
+        np.empty(_RUN, np.uint32),
+        np.empty(FEATURES),
+    )
+
+
+@kernel
+def _filter(
+    around: f32[:, :],
+    groups: i64[:, :],
+    sizes: u8[:],
+    stride: int,
+    origin: int,
+    limits: f32[:],
+    room: Room,
+    weights: f32[:, :],
+    out: f32[:, :],
+):
     """Correct one plane with weights (features, classes).
 
     They are first laid out beside their features, so that the sum runs over whole vectors;
@@ -157,16 +191,13 @@ def _filter(around, groups, sizes, stride, origin, limits, taps, weights, out):
     """
     height, width = out.shape
     count = weights.shape[0]
-    features = np.empty((count, _RUN), np.float32)
-    spread = np.empty((count, _RUN), np.float32)
-    places = np.empty(width, np.int64)
-    total = np.empty(_RUN, np.float32)
-    at = np.empty(_RUN, np.uint32)
+    features, spread, places = room.features, room.spread, room.places
+    total, at = room.total, room.at
     for y in range(height):
         _places(sizes, stride, origin, y, places)
         for x in range(0, width, _RUN):
             n = min(_RUN, width - x)
-            _pairs(around, y, x, n, taps, limits, features)
+            _pairs(around, y, x, n, limits, features)
             for i in range(n):
                 total[i] = np.float32(0)
                 at[i] = groups[y >> 1, (x + i) >> 1] * PLACES + places[x + i]
@@ -190,8 +221,10 @@ def _with_margin(plane: np.ndarray) -> np.ndarray:
 
 
 def _groups(around: np.ndarray, height: int, width: int, step: np.float32) -> np.ndarray:
-    groups = np.empty((-(-height // GROUP), -(-width // GROUP)), np.int64)
-    _activity_and_direction(around, step, ACTIVITIES, COHERENCES, _EIGHTH, groups)
+    rows, columns = -(-height // GROUP), -(-width // GROUP)
+    groups = np.empty((rows, columns), np.int64)
+    sums, s = np.empty((rows, columns, 4), np.float32), np.empty((columns + 2, 4), np.float32)
+    _activity_and_direction(around, step, sums, s, groups)
     return groups
 
 
@@ -199,7 +232,8 @@ def _prepared(plane: np.ndarray, kind: int, sizes: np.ndarray, layout: Layout, s
     """What `_filter` and `_gather` take of a plane first; `kind` is 0 for luma, 1 for chroma."""
     around = _with_margin(plane)
     groups = _groups(around, *plane.shape, step)
-    return around, groups, sizes[kind], layout.stride, layout.origin, LIMITS * step, TAPS
+    room = _new_room(plane.shape[1])
+    return around, groups, sizes[kind], layout.stride, layout.origin, LIMITS * step, room
 
 
 def _weights(stored: np.ndarray) -> np.ndarray:
@@ -239,19 +273,38 @@ BORROWED = 1000
 overfitted."""
 
 
-@njit
-def _gather(around, groups, sizes, stride, origin, limits, taps, error, step, gram, moment, pixels):
+class Equations(NamedTuple):
+    """Normal equations of the filter's weights, in steps, of luma or of chroma: sums of xᵀx
+    (CLASSES, FEATURES, FEATURES), of xᵀy (CLASSES, FEATURES), and pixels (CLASSES)."""
+
+    gram: f64[:, :, :]
+    moment: f64[:, :]
+    pixels: f64[:]
+
+
+@kernel
+def _gather(
+    around: f32[:, :],
+    groups: i64[:, :],
+    sizes: u8[:],
+    stride: int,
+    origin: int,
+    limits: f32[:],
+    room: Room,
+    error: f32[:, :],
+    step: f32,
+    equations: Equations,
+):
     """Add one plane to the normal equations; everything in steps."""
     height, width = error.shape
+    gram, moment, pixels = equations.gram, equations.moment, equations.pixels
     count = gram.shape[1]
-    features = np.empty((count, _RUN), np.float32)
-    column = np.empty(count, np.float64)
-    places = np.empty(width, np.int64)
+    features, places, column = room.features, room.places, room.column
     for y in range(height):
         _places(sizes, stride, origin, y, places)
         for x in range(0, width, _RUN):
             n = min(_RUN, width - x)
-            _pairs(around, y, x, n, taps, limits, features)
+            _pairs(around, y, x, n, limits, features)
             for i in range(n):
                 at = groups[y >> 1, (x + i) >> 1] * PLACES + places[x + i]
                 target = error[y, x + i] / step
@@ -303,15 +356,6 @@ def _with_symmetries(gram, moment, pixels):
     return sums
 
 
-class Equations(NamedTuple):
-    """Normal equations of the filter's weights, in steps, of luma or of chroma: sums of xᵀx
-    (CLASSES, FEATURES, FEATURES), of xᵀy (CLASSES, FEATURES), and pixels (CLASSES)."""
-
-    gram: np.ndarray
-    moment: np.ndarray
-    pixels: np.ndarray
-
-
 def no_equations() -> tuple[Equations, Equations]:
     """Empty ones of luma and of chroma."""
     shapes = ((CLASSES, FEATURES, FEATURES), (CLASSES, FEATURES), (CLASSES,))
@@ -324,7 +368,7 @@ def gather(equations, original, planes, sizes, layout: Layout, steps) -> None:
     for p in range(len(planes)):
         kind, step = min(p, 1), np.float32(steps[p])
         prepared = _prepared(planes[p], kind, sizes, layout, step)
-        _gather(*prepared, original[p] - planes[p], step, *equations[kind])
+        _gather(*prepared, original[p] - planes[p], step, equations[kind])
 
 
 def _solve(equations: Equations, known: np.ndarray, trusted: float) -> np.ndarray:

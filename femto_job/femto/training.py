@@ -28,9 +28,8 @@ from .blocks import (
     dct_matrix,
     inverse,
 )
-from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field
+from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field, sum_magnitudes
 from .equations import new_equations
-from .jit import njit
 from .samples import Levels, levels_of
 
 STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
@@ -169,24 +168,6 @@ def lessons(pictures: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
 # --- weights ---------------------------------------------------------------------------------
 
 
-@njit
-def _sum_magnitudes(values, listed, classes, p, stride, cells, count, total, number):
-    for index in range(len(listed)):
-        cell, s = np.int64(listed[index, 0]), np.int64(listed[index, 1])
-        r = 1 << s
-        row = count - 1 + s
-        if s == 0:
-            row = np.int64(classes[cell]) if p == 0 else np.int64(0)
-        for z in range(ZONES):
-            in_zone = np.int64(0)
-            for sub in range(r * r):
-                if z + sub > 0:
-                    at = (p * 65 + z) * cells + cell + (sub >> s) * stride + (sub & (r - 1))
-                    in_zone += abs(values[at])
-            total[row, min(p, 1), z] += min(in_zone, 64 * r * r)
-            number[row, min(p, 1), z] += r * r
-
-
 class Means:
     """Mean magnitudes of every class and zone."""
 
@@ -197,7 +178,7 @@ class Means:
         """Add a coded tile."""
         layout = field.layout
         for p in range(layout.planes):
-            _sum_magnitudes(
+            sum_magnitudes(
                 field.values,
                 field.lists[min(p, 1)],
                 field.classes,

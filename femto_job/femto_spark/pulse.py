@@ -7,12 +7,11 @@ import hashlib
 import json
 import os
 import socket
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+
+from femto import kernels
 
 PREFIX = "progress-"
 KEPT = 8
@@ -39,7 +38,7 @@ class Pulse:
     """What this process tells of itself, in the file `path` (see path_of); nothing, if that cannot
     be written.
 
-    While it is open, it is noticed when numba, if that was imported before, compiles something.
+    While it is open, it is noticed when a kernel is compiled.
     """
 
     SECONDS = 0.5
@@ -55,11 +54,12 @@ class Pulse:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         except OSError:
             self._file = None
-        self._unlisten = _listen(self.compiling)
+        kernels.LISTENERS.append(self.compiling)
 
     def close(self) -> None:
         """Tell nothing more."""
-        self._unlisten()
+        if self.compiling in kernels.LISTENERS:
+            kernels.LISTENERS.remove(self.compiling)
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -79,7 +79,7 @@ class Pulse:
             self._tell()
 
     def compiling(self) -> None:
-        """A function is being compiled, and another one may follow at once."""
+        """A kernel is about to be compiled, and another one may follow at once."""
         if not self._compiling:
             self._compiling = True
             self._tell()
@@ -90,25 +90,6 @@ class Pulse:
             text = json.dumps([self._pixels, self._parts, self._compiling])
             with contextlib.suppress(OSError):
                 os.pwrite(self._file, text.encode().ljust(_NBYTES), 0)
-
-
-def _listen(compiling: Callable[[], None]) -> Callable[[], None]:
-    """Have `compiling` called whenever numba begins to compile a function; returns what ends that.
-    Where nothing has imported numba, there is nothing to compile."""
-    if "numba" not in sys.modules:
-        return lambda: None
-    from numba.core import event
-
-    class Listener(event.Listener):
-        def on_start(self, event) -> None:
-            compiling()
-
-        def on_end(self, event) -> None:
-            pass
-
-    listener = Listener()
-    event.register("numba:compile", listener)
-    return partial(event.unregister, "numba:compile", listener)
 
 
 class Share:

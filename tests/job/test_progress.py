@@ -5,10 +5,10 @@ import re
 import threading
 import time
 
-import numba
 import pytest
 from job_tools import HANGS, picture, save
 
+from femto import build, kernels
 from femto_spark import job, progress, pulse
 from femto_spark.job import Job, Options
 from femto_spark.progress import Progress
@@ -165,9 +165,11 @@ def test_a_picture_counts_once_whatever_came_of_it_and_however_many_passes_it_to
     one.close()
 
 
-def test_compiling_is_noticed_until_a_tile_is_done(tmp_path):
+def test_compiling_is_noticed_until_a_tile_is_done(tmp_path, monkeypatch):
     one = Pulse(tmp_path / f"{pulse.PREFIX}run-1")
-    numba.njit(lambda x: x + 1)(3)
+    kernel = kernels.KERNELS[0].variants[0]
+    monkeypatch.setattr(build, "cache_folder", lambda: None)
+    assert build.address(kernel)
     assert pulse.look(tmp_path, "run").compiling
     one.add(9)
     assert pulse.look(tmp_path, "run") == Seen(9)

@@ -34,7 +34,7 @@ def test_edges_are_what_a_unit_score_draws(photo):
             block[ZIGZAG[:, 0], ZIGZAG[:, 1]] = photo.backward[c, k]
             pixels = cosines.T @ block @ cosines
             lines = [pixels[:, 0], pixels[:, 7], pixels[0], pixels[7]]
-            assert np.abs(photo.learned.edges[c, k] / 1024 - lines).max() < 3e-3
+            assert np.abs(photo.learned.value.edges[c, k] / 1024 - lines).max() < 3e-3
 
 
 def test_a_saved_basis_is_the_same_basis(photo, tmp_path):

@@ -1,9 +1,11 @@
-"""The decompressor in an environment that holds numpy, numba and pillow, and nothing else."""
+"""The wheel; the decompressor where that, numpy and pillow are installed, and nothing else."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 import femto
+from femto import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,22 +30,47 @@ def pip_install(python: Path, *packages: str):
 
 
 @pytest.fixture(scope="module")
-def bare_python(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory, library) -> Path:
+    """As pip makes it of a clone; what is compiled is taken from the cache."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(
+        ROOT / "femto_job", folder / "femto_job", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--no-build-isolation", "-w", folder / "dist", "-v", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "femto is compiled: " in done.stdout + done.stderr
+    (path,) = (folder / "dist").iterdir()
+    return path
+
+
+def test_the_wheel_is_for_any_python(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    targets = kernels.targets()
+    machine = targets[0].split("-")[1]
+    assert re.fullmatch(rf"femto-[\d.]+-py3-none-manylinux_\w+_{machine}\.\w+\.whl", wheel.name)
+    libraries = {kernels.library_name(target) for target in targets}
+    assert {n for n in names if "/_library/" in n} == {f"femto/_library/{n}" for n in libraries}
+    assert "femto/data/photo.basis" in names
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory, wheel) -> Path:
     folder = tmp_path_factory.mktemp("bare") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    pip_install(python, "numpy", "numba", "pillow")
+    pip_install(python, "numpy", "pillow")
+    pip_install(python, "--no-index", str(wheel))
     return python
 
 
 def test_bare_environment(bare_python, tmp_path):
-    """Decodes everything without the libraries that read pictures."""
-    # The program and the package alone: nothing of the clone around them helps.
-    shutil.copytree(
-        ROOT / "femto_job" / "femto",
-        tmp_path / "program" / "femto",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    """Decodes everything without the libraries that read pictures, and without a compiler."""
+    # The program alone: nothing of the clone around it helps.
+    (tmp_path / "program").mkdir()
     shutil.copy(ROOT / "femto_job" / "decompressor.py", tmp_path / "program")
     rng = np.random.default_rng(2)
     pixels = np.clip(np.add.outer(np.arange(40), np.arange(60)) + 9, 0, 255).astype(np.uint8)
@@ -58,14 +86,24 @@ def test_bare_environment(bare_python, tmp_path):
         return subprocess.run(
             [bare_python, "-I", "-c", code, "program/decompressor.py", *arguments],
             cwd=tmp_path,
-            # Code compiled elsewhere would not tell what compiling needs.
-            env={k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"},
+            # No code but that of the wheel.
+            env={"PATH": "/nonexistent", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
             capture_output=True,
             text=True,
             timeout=1800,
         )
 
-    absent = ["scipy", "sklearn", "pyspark", "tifffile", "imagecodecs", "rawpy", "pandas"]
+    absent = [
+        "numba",
+        "llvmlite",
+        "scipy",
+        "sklearn",
+        "pyspark",
+        "tifffile",
+        "imagecodecs",
+        "rawpy",
+        "pandas",
+    ]
     absent += ["pillow_heif", "pydicom"]
     found = subprocess.run(
         [bare_python, "-I", "-c", "import importlib.util as u, sys; "
@@ -73,6 +111,15 @@ def test_bare_environment(bare_python, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout == "[]\n"
+
+    code = (
+        "import femto, numpy as np\n"
+        "pixels = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)\n"
+        "assert femto.decode(femto.encode(pixels)).shape == (40, 60)\n"
+        "from femto import kernels; print(kernels.road().name)"
+    )
+    done = subprocess.run([bare_python, "-I", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("library\n", 0), done.stderr
 
     done = run("rgb.laff.gz", "deep.laff.gz")
     assert done.returncode == 0, done.stderr

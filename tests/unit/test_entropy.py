@@ -7,8 +7,25 @@ import pytest
 
 from femto import contexts, entropy, model
 from femto.entropy import TABLES
+from femto.kernels import lifted, plain
 
 NO_STATE = np.zeros(1, np.int32)
+code_bit, finish, learn, mixed_probability, update_slot = (
+    plain(function)
+    for function in (
+        entropy.code_bit,
+        entropy.finish,
+        entropy.learn,
+        entropy.mixed_probability,
+        entropy.update_slot,
+    )
+)
+
+
+def new_coder(decoding, data, state) -> entropy.Coder:
+    """A coder for functions on the plain road."""
+    encoding, *arrays = entropy.new_coder(decoding, data, state)
+    return entropy.Coder(encoding, *map(lifted, arrays))
 
 
 def test_constant_tables_are_the_same_everywhere():
@@ -34,12 +51,12 @@ CHECKSUMS = {
 def code(bits, probabilities, data=None):
     decoding = data is not None
     buffer = np.zeros(4 * len(bits) + 16, np.uint8) if data is None else data
-    coder = entropy.new_coder(decoding, buffer, NO_STATE)
+    coder = new_coder(decoding, buffer, NO_STATE)
     out = [
-        entropy.code_bit(0 if decoding else int(bit), int(p), coder)
+        code_bit(0 if decoding else int(bit), int(p), coder)
         for bit, p in zip(bits, probabilities, strict=True)
     ]
-    return out if decoding else buffer[: entropy.finish(coder)].copy()
+    return out if decoding else buffer[: finish(coder)].copy()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -66,10 +83,10 @@ def test_reading_past_the_end_gives_bits_and_stays_in_bounds():
 
 
 def test_slots_learn_their_frequency():
-    state = np.full(1, entropy.EVEN_SLOT, np.int32)
+    state = lifted(np.full(1, entropy.EVEN_SLOT, np.int32))
     rng = np.random.default_rng(1)
     for bit in rng.random(4000) < 0.9:
-        entropy.update_slot(state, 0, int(bit), 255)
+        update_slot(state, 0, int(bit), 255)
     assert state[0] & 255 == 255
     assert (state[0] >> 8) / 2**22 == pytest.approx(0.9, abs=0.03)
 
@@ -77,13 +94,13 @@ def test_slots_learn_their_frequency():
 def test_mixing_finds_the_input_that_knows():
     """One input tells the bit, two are noise: the mixed probability soon follows the first."""
     state = entropy.fresh_state(6, 8, 0.3)
-    coder = entropy.new_coder(False, np.zeros(8, np.uint8), state)
+    coder = new_coder(False, np.zeros(8, np.uint8), state)
     rng = np.random.default_rng(2)
     cost = []
     for bit in (rng.random(3000) < 0.5).astype(int):
         coder.slots[:3] = bit, 2 + rng.integers(2), 4 + rng.integers(2)
-        p = entropy.mixed_probability(3, 6, 10, coder)
+        p = mixed_probability(3, 6, 10, coder)
         cost.append(-np.log2((p if bit else 65536 - p) / 65536))
-        entropy.learn(bit, 3, 6, 10, 255, 14, coder)
+        learn(bit, 3, 6, 10, 255, 14, coder)
     assert np.mean(cost[:20]) > 0.3
     assert np.mean(cost[-500:]) < 0.04

@@ -92,8 +92,7 @@ def test_components_have_the_place_of_their_dominant_frequency():
     assert components.shape == (3, 63, 63)
     assert levels.shape == (4, 63)
     assert prices.shape == (4,)
-    for stored in components:
-        rows = bases.orthonormal(stored)
+    for rows in bases.orthonormal(components):
         assert np.abs(rows @ rows.T - np.eye(63)).max() < 1e-9
         # Most of a component's weight lies near its own frequency.
         assert np.mean(np.abs(rows).argmax(axis=1) == np.arange(63)) > 0.3

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import femto
-from femto import jit
+from femto import kernels
 from femto_spark import session, unpack
 
 
@@ -37,7 +37,7 @@ def use_everything() -> None:
 
 
 def main() -> None:
-    marker, compiled = Path(sys.argv[1]), Path(jit._FOLDER)
+    marker, compiled = Path(sys.argv[1]), kernels.cache_folder()
     with tempfile.TemporaryDirectory() as folder:
         shipped = unpack.settle(session._zip_packages(Path(folder) / "femto_packages.zip"))
     if shipped is None:
