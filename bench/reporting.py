@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench  # noqa: F401  isort: skip  one thread, femto of this checkout
 from femto import pictures
-from femto_spark import plan, tasks
-from femto_spark.runner import Folders, Item
-from femto_spark.settings import Options, Settings
+from femto.job import plan, tasks
+from femto.job.runner import Folders, Item
+from femto.job.settings import Options, Settings
 
 CROP, CROPS = 2048, 3
 """Edge of the crops, in pixels, and the most of them that are cut from one picture."""

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -36,7 +37,7 @@ SUBREAPER = 36
 def made_up(count: int):
     """Inside, a job's input is `count` files that do not exist, of one pixel each, and its tasks
     make up what they answer."""
-    from femto_spark import job, plan, tasks
+    from femto.job import compressing, plan, tasks
 
     def require_pictures(folder, *, into, **options):
         for i in range(count):
@@ -55,7 +56,7 @@ def made_up(count: int):
                 yield source.name, [asdict(PageInfo(0, 1, 1, 3, 8))], None
 
     def compress_pictures(settings, groups):
-        from femto_spark.tasks import make_record
+        from femto.job.tasks import make_record
 
         facts = {
             "psnr": 47.3, "seconds": 0.01, "archive_bytes": 353, "target_met": None, "notes": [],
@@ -78,14 +79,14 @@ def made_up(count: int):
         mock.patch.object(plan, "require_pictures", require_pictures),
         mock.patch.object(tasks, "probe_files", probe_files),
         mock.patch.object(tasks, "compress_pictures", compress_pictures),
-        mock.patch.object(job.Job, "_is_current", is_current),
+        mock.patch.object(compressing.Job, "_is_current", is_current),
     ):
         yield
 
 
 def remember(outcome, output: Path) -> None:
     """Write the records that made-up tasks have not written."""
-    from femto_spark.records import append_record
+    from femto.job.records import append_record
 
     for row in outcome.rows:
         if row["status"] == "done":
@@ -100,8 +101,9 @@ def peak(pid: int | str) -> int:
 
 def child(options, work: Path) -> None:
     """One run in this process; prints what it took, as JSON."""
+    from femto.job.compressing import Job, Options
     from femto_spark import session
-    from femto_spark.job import Job, Options
+    from femto_spark.runner import SparkRunner
 
     context = session.start("femto scale")
     java = context._jvm.java.lang.ProcessHandle.current().pid()
@@ -111,7 +113,7 @@ def child(options, work: Path) -> None:
     with contextlib.ExitStack() as stack:
         if not options.real:
             stack.enter_context(made_up(options.files))
-        outcome = Job(wanted, lambda: context).run()
+        outcome = Job(wanted, partial(SparkRunner, context)).run()
     found = {
         "seconds": time.perf_counter() - began,
         "python": peak("self"),

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -39,8 +40,10 @@ MASTERS = {
 
 def child(job: str, folder: Path, target: Path, megapixels: float) -> None:
     """Run a job and print what it took, as JSON."""
-    import femto_spark.job
-    from femto_spark import learn, session
+    from femto.job import compressing, learning
+    from femto_spark import session
+    from femto_spark.learn import SparkSamples
+    from femto_spark.runner import SparkRunner
 
     began = time.perf_counter()
     context = session.start("femto scaling")
@@ -53,13 +56,13 @@ def child(job: str, folder: Path, target: Path, megapixels: float) -> None:
 
     ready, before = time.perf_counter(), cpu()
     if job == "compress":
-        options = femto_spark.job.Options(input=folder, output=target, quiet=True)
-        outcome = femto_spark.job.Job(options, lambda: context).run()
+        options = compressing.Options(input=folder, output=target, quiet=True)
+        outcome = compressing.Job(options, partial(SparkRunner, context)).run()
         done = {"pixels": outcome.coded_pixels, "failed": outcome.count("failed")}
         done["archive_nbytes"] = sum(p.stat().st_size for p in target.glob("*.laff.gz"))
     else:
-        options = learn.Options(folder, target, megapixels=megapixels, quiet=True)
-        outcome = learn.Learning(options, lambda: context).run()
+        options = learning.Options(folder, target, megapixels=megapixels, quiet=True)
+        outcome = learning.Learning(options, partial(SparkSamples, context)).run()
         done = {"pixels": outcome.pixels, "stages": outcome.stage_seconds}
         done["sums_nbytes"] = outcome.sent_bytes
     done |= {"start": ready - began, "seconds": time.perf_counter() - ready}

@@ -21,6 +21,7 @@ from .container import AnyPath, Archive, is_plain
 from .contexts import Learned
 from .errors import LaffError
 from .kernels import packed
+from .whole import whole_file
 
 FORMAT = "laff-basis"
 VERSION = 2
@@ -273,10 +274,8 @@ def save_basis(basis: Basis, path: str | Path) -> str:
         {"format": FORMAT, "version": VERSION, "name": basis.name, "sha256": digest}
     )
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with whole_file(path, below=path.parent) as file:
         np.savez_compressed(file, header=np.frombuffer(header.encode(), np.uint8), **arrays)
-    part.replace(path)
     return digest
 
 

@@ -64,6 +64,17 @@ class LeftOut:
         self.files.add(name)
         self.kinds[kind if kind in self.kinds or len(self.kinds) < KINDS else "others"] += 1
 
+    def add(self, other: "LeftOut") -> None:
+        """What is left out of another folder is left out here, too."""
+        self.kinds += other.kinds
+        for mine, more in (
+            (self.files, other.files),
+            (self.linked, other.linked),
+            (self.folders, other.folders),
+        ):
+            mine.count += more.count
+            mine.first = (mine.first + more.first)[:LISTED]
+
     def texts(self, kinds: int = 6) -> list[str]:
         """What was not looked at, each with its number and what would help."""
         parts = []

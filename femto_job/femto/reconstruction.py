@@ -60,9 +60,9 @@ class Wanted:
         return {key: value for key, value in told.items() if key not in others}
 
 
-def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None, **more) -> Found:
+def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
     """The archives of a folder as `femto.folder.find` lists them. Raises OSError."""
-    return find(folder, ARCHIVES, recursive=recursive, skip=skip, **more)
+    return find(folder, ARCHIVES, recursive=recursive, skip=skip)
 
 
 def no_archives(left_out: LeftOut) -> str:

@@ -1,212 +1,32 @@
-"""Work spread over Spark: what every job does alike.
+"""A job on Spark."""
 
-Things (pictures, archives) go to the cluster in batches of a few tasks, several batches at a time:
-enough to keep all cores busy, few enough that memory stays bounded however many things there are.
-A thing that kills the process that works on it fails alone. Workers that do not see the folders are
-fed by the driver.
-"""
-
-import contextlib
-import errno
-import os
-import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from femto.errors import JobError, LaffError, printable
+from femto.errors import JobError, printable
 from femto.folder import Source
-from femto.whole import write_whole
+from femto.job.runner import Runner, Stopped, files_are_in, halves
 
 from . import session
-from .progress import Progress
-from .records import STATE_FOLDER
-from .sandbox import Sandbox, UnreadablePicture
 
-BATCHES_IN_FLIGHT = 4
-FED_BYTES = 128 << 20
-"""What the driver reads ahead for the executors at least, over all batches in flight; a larger
-thing counts for itself."""
-FED_BYTES_PER_CORE = 96 << 20
-"""What it reads ahead if its memory allows: a picture of 16 megapixels of 16 bits for each core."""
-FED_SHARE = 3
-"""One of so many bytes of the heap of Spark's driver may hold what is fed."""
 WAIT_SECONDS = 15
 """How long a cluster may take to give cores before the user is told."""
 
 
-class Stopped(Exception):
-    """Another thread has ended the job."""
-
-
-@dataclass(frozen=True)
-class Folders:
-    """The folders of a job as the driver means them: absolute paths, and `run`, the job's own name.
-
-    While the job runs, a file `token` in the output folder has `run` as its content; by it an
-    executor knows that it sees the same folders as the driver.
-    """
-
-    input: str
-    output: str
-    run: str
-
-    @property
-    def token(self) -> Path:
-        return Path(self.output, STATE_FOLDER, f"token-{self.run}")
-
-    def path(self, source: Source) -> str:
-        """Where a file of the input folder lies."""
-        return os.path.join(self.input, source.name)
-
-    def are_seen(self) -> bool:
-        """Whether this process sees the output folder that the driver means."""
-        try:
-            return self.token.read_text() == self.run
-        except OSError:
-            return False
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing for a task, which reads the thing's file, or gets `payload` in its place."""
-
-    thing: Any
-    payload: Any = None
-
-
-class Work:
-    """A job over a folder, and what it does with its things, each of them in one task: a base
-    class.
-
-    Parameters: the options, which have `input`, `output`, `basis`, `reader` and `quiet`; and a
-    function that gives the SparkContext, which is called only if there is something to do.
-
-    `task` is what executors call: a function (that can be pickled) of an iterator of lists of
-    Items. It yields a dict for each Item: `key`, and either `error` (one line, with `fatal`: no
-    other thing will fare better), or `unseen`: true if it does not see the folders, or what
-    `take` understands. It raises nothing.
-    """
-
-    task: Callable[[Iterator[list[Item]]], Iterator[dict]]
-
-    def __init__(self, options, get_context: Callable):
-        self.options = options
-        self._get_context = get_context
-        self._progress = Progress(quiet=options.quiet)
-        self._runner: Runner | None = None
-
-    # What a job does with its things
-
-    def describe(self, count: int) -> str:
-        """What Spark's page calls a batch of so many things."""
-        raise NotImplementedError
-
-    def key(self, thing) -> str:
-        """What tells a thing from all others."""
-        raise NotImplementedError
-
-    def source(self, thing) -> Source:
-        """The file that it is made of."""
-        raise NotImplementedError
-
-    def nbytes(self, thing) -> int:
-        """About how large `load` makes it."""
-        return self.source(thing).nbytes
-
-    def load(self, thing):
-        """What a task gets that cannot read the file. Raises UnreadablePicture, OSError."""
-        raise NotImplementedError
-
-    def take(self, thing, result: dict) -> None:
-        """A thing is done: in the driver, by one of several threads."""
-        raise NotImplementedError
-
-    def fail(self, thing, reason: str, *, fatal: bool = False) -> None:
-        """A thing has failed: in the driver, by one of several threads."""
-        raise NotImplementedError
-
-    # What all jobs do
-
-    @contextlib.contextmanager
-    def started(
-        self, folders: "Folders", basis_file: str | None, some: Callable[[int], list[Source]]
-    ) -> Iterator["Runner"]:
-        """A runner that is ready: executors have the basis, if one has to be shipped, and it is
-        known who sees the files, by about so many of them as `some(count)` gives."""
-        write_whole(folders.token, folders.run.encode())
-        try:
-            self._progress.phase("starting Spark")
-            context = self._get_context()
-            with Runner(
-                context, folders, reader=self.options.reader, say=self._progress.say
-            ) as self._runner:
-                if basis_file is not None:
-                    context.addFile(str(Path(self.options.basis).resolve()))
-                self._progress.phase("waiting for the workers")
-                self._runner.find_view(some(2 * self._runner.cores))
-                yield self._runner
-        finally:
-            folders.token.unlink(missing_ok=True)
-
-    def end_early(self, reason: str, whole: str) -> None:
-        """End the job for a reason that all other things share, such as a full disk; `whole` files
-        are made."""
-        self._runner.stop(
-            JobError(
-                f"{printable(str(self.options.output))}: {reason.rpartition(': ')[2]}: "
-                f"{whole} are whole; make room, then run the same command again"
-            )
-        )
-
-    def unwritable(self, error: OSError) -> JobError:
-        """Why there can be nothing in the output folder."""
-        output = printable(str(self.options.output))
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            return JobError(f"{output}: is a file: name a folder with --output")
-        return JobError(
-            f"{output}: cannot be written ({error.strerror}): "
-            "allow this user to write there, make room, or choose another --output"
-        )
-
-
-class Runner:
+class SparkRunner(Runner):
     """Runs one job's functions on Spark.
 
-    Parameters: the SparkContext; the job's folders; `reader`, who reads and writes the files:
-    "workers", "driver", or "auto" to find out; `say`, called with a line that people should see.
-    Used in a with statement.
+    Parameters: the SparkContext, and those of Runner.
     """
 
-    def __init__(
-        self,
-        context,
-        folders: Folders,
-        *,
-        reader: str = "auto",
-        say: Callable[[str], None] = print,
-    ):
+    def __init__(self, context, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.context = context
-        self.folders = folders
-        self._reader, self._say = reader, say
-        self._fed: set[str] = set()
-        self.all_fed = reader == "driver"
-        self._fatal: JobError | None = None
-        self._stopping = threading.Event()
-        self._local = threading.local()
-        self._sandboxes: list[Sandbox] = []
-
-    def __enter__(self) -> "Runner":
-        return self
+        self.shared = session.is_local(context)
 
     def __exit__(self, kind, error, trace) -> None:
-        for sandbox in self._sandboxes:
-            sandbox.close()
+        super().__exit__(kind, error, trace)
         # Whatever was called on a Spark that is gone says so in words of its own.
         unexpected = isinstance(error, Exception) and not isinstance(error, (JobError, OSError))
         if unexpected and session.is_stopped(self.context):
@@ -214,87 +34,26 @@ class Runner:
 
     @property
     def cores(self) -> int:
-        """How many tasks run at a time."""
         return max(1, self.context.defaultParallelism)
 
-    # The job's end
+    @property
+    def memory_nbytes(self) -> int:
+        """The heap of Spark's driver."""
+        return self.context._jvm.java.lang.Runtime.getRuntime().maxMemory()
 
-    def stop(self, error: JobError) -> None:
-        """End the job with this error, in all threads, as soon as they look."""
-        self._fatal = error
+    def ship(self, path: str) -> None:
+        self.context.addFile(path)
 
-    def check(self) -> None:
-        """Raise what has ended the job, if something has."""
-        if self._fatal is not None:
-            raise self._fatal
-        if self._stopping.is_set():
-            raise Stopped
-
-    def run(self, jobs: Iterable[Callable[[], None]]) -> None:
-        """Call all `jobs`, some at a time, each taken when it is needed. The first exception ends
-        all of them and is raised."""
-        jobs = iter(jobs)
-        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix="batch")
-        waiting: set[Future] = set()
-        try:
-            while True:
-                for job in islice(jobs, BATCHES_IN_FLIGHT - len(waiting)):
-                    waiting.add(pool.submit(job))
-                if not waiting:
-                    break
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                self.check()
-                if not self.folders.token.exists():
-                    raise JobError(gone(self.folders.output))
-        except BaseException:
-            self._stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not session.is_stopped(self.context):
-                self.context.cancelAllJobs()
-            raise
-        pool.shutdown()
-
-    # Who reads and writes the files
+    def cancel(self) -> None:
+        if not session.is_stopped(self.context):
+            self.context.cancelAllJobs()
 
     def find_view(self, sources: list[Source]) -> None:
-        """Find out whether all executors see the folders; if one does not, all are fed."""
-        if self.all_fed or session.is_local(self.context) or self._reader == "workers":
-            return
-        patience = threading.Timer(WAIT_SECONDS, self._say_if_waiting)
-        patience.daemon = True
-        patience.start()
-        samples = sources[:: max(1, len(sources) // (2 * self.cores))][: 4 * self.cores]
-        while len(samples) < 2 * self.cores:
-            samples = samples + samples
-        seen = self.spread_safely(
-            partial(_check_view, self.folders),
-            samples,
-            "who sees the input",
-            lambda sample, reason: False,
-        )
-        self.all_fed = not all(seen)
-
-    def is_fed(self, source: Source) -> bool:
-        """Whether the driver reads this file for the executors."""
-        return self.all_fed or source.name in self._fed
-
-    def feed(self, sources: Iterable[Source]) -> None:
-        """From now on the driver reads these files. Raises JobError if the workers were to."""
-        if self._reader == "workers":
-            raise JobError(
-                f"{self.folders.output}: not every worker sees the folders: "
-                "share them with all nodes, or use --reader driver"
-            )
-        self._fed |= {source.name for source in sources}
-
-    def sandbox(self) -> Sandbox:
-        """This thread's sandbox, to read pictures in the driver."""
-        if not hasattr(self._local, "sandbox"):
-            self._local.sandbox = Sandbox()
-            self._sandboxes.append(self._local.sandbox)
-        return self._local.sandbox
+        if not self.shared:
+            patience = threading.Timer(WAIT_SECONDS, self._say_if_waiting)
+            patience.daemon = True
+            patience.start()
+        super().find_view(sources)
 
     def _say_if_waiting(self) -> None:
         try:
@@ -304,86 +63,14 @@ class Runner:
         if waiting:
             self._say("no worker has given this job cores yet")
 
-    # Batches of things
-
-    def batches(self, groups: Iterable[list], work: Work) -> Iterator[Callable[[], None]]:
-        """Jobs for `run`: all groups of things, each group in one task."""
-        groups = iter(groups)
-        while batch := list(islice(groups, self.cores)):
-            yield partial(self._do_batch, batch, work)
-
-    def _do_batch(self, groups: list[list], work: Work) -> None:
-        seen = [
-            items
-            for group in groups
-            if (items := [Item(t) for t in group if not self.is_fed(work.source(t))])
-        ]
-        fed = [own for g in groups if (own := [t for t in g if self.is_fed(work.source(t))])]
-        things = {work.key(thing): thing for group in groups for thing in group}
-        if seen:
-            self._finish(self._do(seen, work), things, work)
-        for parts in self._portions(fed, work):
-            self._finish(self._do(parts, work), things, work)
-
-    def _do(self, parts: list[list[Item]], work: Work) -> list[dict]:
-        return self.spread_safely(
-            work.task,
-            parts,
-            work.describe(sum(map(len, parts))),
-            lambda item, reason: {"key": work.key(item.thing), "error": reason},
-        )
-
-    def _portions(self, groups: list[list], work: Work) -> Iterator[list[list[Item]]]:
-        """Read things for executors that cannot: groups of items, of bounded size."""
-        parts: list[list[Item]] = []
-        total = 0
-        for group in groups:
-            parts.append([])
-            for thing in group:
-                self.check()
-                need = work.nbytes(thing)
-                if total and total + need > self.portion_nbytes():
-                    yield [part for part in parts if part]
-                    parts, total = [[]], 0
-                try:
-                    parts[-1].append(Item(thing, work.load(thing)))
-                    total += need
-                except (UnreadablePicture, OSError) as error:
-                    work.fail(thing, why_unread(error))
-        if any(parts):
-            yield [part for part in parts if part]
-
-    def portion_nbytes(self) -> int:
-        """How many bytes the driver reads for one batch: enough for all cores, over all batches, as
-        far as the memory of Spark's driver allows."""
-        heap = self.context._jvm.java.lang.Runtime.getRuntime().maxMemory()
-        wanted = min(self.cores * FED_BYTES_PER_CORE, heap // FED_SHARE)
-        return max(FED_BYTES, wanted) // BATCHES_IN_FLIGHT
-
-    def _finish(self, results: list[dict], things: dict[str, Any], work: Work) -> None:
-        """Take the results of a batch; what executors could not see is fed to them."""
-        unseen = []
-        for result in results:
-            thing = things[result["key"]]
-            if result.get("unseen"):
-                unseen.append(thing)
-            elif "error" in result:
-                work.fail(thing, result["error"], fatal=result.get("fatal", False))
-            else:
-                work.take(thing, result)
-        if unseen:
-            self.feed(map(work.source, unseen))
-            self._do_batch([unseen], work)
-
-    # Functions on the cluster
-
     def spread(self, function: Callable, parts: list, description: str) -> list:
         """Call a function of an iterator once per part, each in a task of its own."""
         self.check()
         context = self.context
         try:
             context.setJobDescription(printable(description))
-            return context.parallelize(parts, len(parts)).mapPartitions(function).collect()
+            task = partial(_in_executor, function)
+            return context.parallelize(parts, len(parts)).mapPartitions(task).collect()
         except Exception as error:
             self.check()
             if session.is_stopped(context) or "SparkContext was shut down" in str(error):
@@ -393,83 +80,25 @@ class Runner:
     def spread_safely(
         self, function: Callable, parts: list, description: str, lost: Callable
     ) -> list:
-        """The same, but parts whose process dies are halved (the items of the last one, too, of
-        parts that are lists) until what kills it is alone: that becomes `lost(item, reason)`."""
         try:
             return self.spread(function, parts, description)
         except (JobError, Stopped):
             raise
         except Exception as error:
             reason = session.why_lost(error)
-        halves = _halves(parts)
-        if not halves:
+        smaller = halves(parts)
+        if not smaller:
             (part,) = parts
             return [lost(part[0] if isinstance(part, list) else part, reason)]
         return [
             result
-            for half in halves
+            for half in smaller
             for result in self.spread_safely(function, half, description, lost)
         ]
 
 
-def _halves(parts: list) -> list[list]:
-    """Half the parts each, or of a single one half its items each; none if it is one item."""
-    if len(parts) > 1:
-        middle = len(parts) // 2
-        return [parts[:middle], parts[middle:]]
-    (part,) = parts
-    if not isinstance(part, list) or len(part) < 2:
-        return []
-    middle = len(part) // 2
-    return [[part[:middle]], [part[middle:]]]
+def _in_executor(function: Callable, parts: Iterator) -> Iterator:
+    from pyspark import SparkFiles
 
-
-FULL = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
-"""No later thing will fare better."""
-
-
-def reason_of(error: BaseException, verb: str = "compress", made: str = "archive") -> str:
-    """Why a thing failed, in one line for the report: what was to be done, what was to be made."""
-    if isinstance(error, (UnreadablePicture, LaffError)):
-        return " ".join(str(error).split())
-    if isinstance(error, MemoryError):
-        return f"not enough memory to {verb} it: give the executors more, or fewer cores each"
-    if isinstance(error, OSError) and error.strerror:
-        return f"its {made} cannot be written: {error.strerror}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def failure(error: BaseException, **words) -> dict:
-    """The result of a thing that failed, with the words of `reason_of`."""
-    cause = error.__cause__ if isinstance(error, LaffError) else error
-    fatal = isinstance(cause, OSError) and cause.errno in FULL
-    return {"error": reason_of(error, **words), "fatal": fatal}
-
-
-def gone(output: str) -> str:
-    """What is said of an output folder that is there no more."""
-    return (
-        f"{printable(output)}: was removed or replaced while the job ran, or is out of reach: "
-        "see to the folder, then run the same command again"
-    )
-
-
-def why_unread(error: Exception) -> str:
-    """The reason why the driver could not read a file."""
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}: allow this user to read it"
-    return str(error)
-
-
-def _check_view(folders: Folders, samples: Iterator[Source]) -> Iterator[bool]:
-    """A partition of samples: does the executor read the input and write the output that the
-    driver means?"""
-    for sample in samples:
-        trial = f"{folders.token}-{socket.gethostname()}-{os.getpid()}"
-        try:
-            same = os.stat(folders.path(sample)).st_size == sample.nbytes
-            write_whole(trial, b"")
-            os.unlink(trial)
-        except OSError:
-            same = False
-        yield same and folders.are_seen()
+    files_are_in(SparkFiles.getRootDirectory())
+    return function(parts)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,30 @@ GONE = (
 _STARTUP_NOISE = (b"WARNING: Using incubator modules", b"Using Spark's default log4j profile")
 
 
+@contextlib.contextmanager
+def made(kind, name: str, master: str = ""):
+    """Gives a function that makes objects of a `kind`, whose first parameter is the SparkContext,
+    which is started with the first of them. The end of the with statement stops it; an interrupt
+    does not, for Spark may be ending too."""
+    started = []
+
+    def make(*arguments, **options):
+        if not started:
+            started.append(start(name, overwrite_conf={"spark.master": master} if master else {}))
+        return kind(started[0], *arguments, **options)
+
+    try:
+        yield make
+    except KeyboardInterrupt:
+        started.clear()
+        raise
+    finally:
+        for one in started:
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a Spark that is gone already is no news
+                one.stop()
+
+
 def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
     """Start Spark and return its SparkContext.
 
@@ -74,8 +99,10 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
             finally:
                 os.environ["SPARK_SUBMIT_OPTS"] = options
         conf = SparkConf()
-        local = conf.get("spark.master", "local[*]").split("[")[0] == "local"
+        for key, value in (overwrite_conf or {}).items():
+            conf.set(key, value)
         conf.setIfMissing("spark.master", "local[*]").setAppName(name)
+        local = conf.get("spark.master").split("[")[0] == "local"
         conf.set("spark.ui.showConsoleProgress", "false")
         # The results of a batch are bounded by the driver itself.
         conf.setIfMissing("spark.driver.maxResultSize", "0")
@@ -90,8 +117,6 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
             paths = [str(PACKAGES), os.environ.get("PYTHONPATH")]
             conf.set("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, paths)))
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        for key, value in (overwrite_conf or {}).items():
-            conf.set(key, value)
         with _quiet_jvm(SparkContext._jvm, log4j):
             context = SparkContext(conf=conf)
         if not local:

@@ -119,7 +119,7 @@ def another_femto(folder: Path, line: str) -> None:
     for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
-    with (folder / "femto_job/femto_spark/report.py").open("a") as file:
+    with (folder / "femto_job/femto/job/report.py").open("a") as file:
         file.write(f"\n{line}\n")
 
 
@@ -136,7 +136,7 @@ def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
     assert new != old
     look = f"""
 set -e
-/opt/femto/current/bin/python -c 'from femto_spark import report; report.IS_NEW'
+/opt/femto/current/bin/python -c 'from femto.job import report; report.IS_NEW'
 test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/.complete)"
 """
     for host in CLUSTER:

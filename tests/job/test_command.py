@@ -29,7 +29,7 @@ from job_tools import (
 
 import compress
 import femto
-from femto_spark.records import Records
+from femto.job.records import Records
 
 SPARK_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 
@@ -147,14 +147,20 @@ def held_program(tmp_path_factory) -> Path:
         tmp_path_factory.mktemp("held"),
         "while glob.glob('images_out/*.laff.gz') and os.path.exists('hold'): time.sleep(0.05)",
     )
-    limits = copy / "femto_spark" / "sandbox.py"
+    limits = copy / "femto" / "job" / "sandbox.py"
     limits.write_text(limits.read_text().replace("BASE_SECONDS = 60", f"BASE_SECONDS = {HANGS}"))
-    return copy / "compress.py"
+    return copy
 
 
-@pytest.fixture
-def start_held_job(tmp_path, held_program):
+WAYS = {"compress.py": ["compress.py"], "femto compress": ["-m", "femto", "compress"]}
+"""On Spark, and on the processes of this machine."""
+
+
+@pytest.fixture(params=WAYS)
+def start_held_job(request, tmp_path, held_program):
     """Start a job that does some of its pictures, and waits with the others for its end."""
+    (program, *words) = WAYS[request.param]
+    program = held_program / program if program.endswith(".py") else program
     processes = []
     for i in range(COUNT):
         save(tmp_path / "images" / f"{i}.png", picture(40, 50, i))
@@ -162,8 +168,9 @@ def start_held_job(tmp_path, held_program):
 
     def start(*arguments) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, held_program, *arguments],
-            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, program, *words, *arguments],
+            cwd=tmp_path, env=environment() | {"PYTHONPATH": held_program},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
             # Also where the tests run in the background, which ignores it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -206,14 +213,44 @@ def test_a_killed_job_goes_on_where_it_was(start_held_job, tmp_path):
         )
 
 
-def test_an_interrupted_job_says_so_in_one_line(start_held_job):
+def test_an_interrupted_job_says_so_in_one_line(start_held_job, request, tmp_path):
     process = start_held_job()
-    process.send_signal(signal.SIGINT)
+    way = request.node.callspec.params["start_held_job"]
+    if way == "compress.py":
+        process.send_signal(signal.SIGINT)
+    else:  # as a terminal does it
+        os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     ended = subprocess.CompletedProcess([], 130, out, err)
-    assert errors(ended) == ["compress.py: interrupted; the same command goes on where it was"]
+    assert errors(ended) == [f"{way}: interrupted; the same command goes on where it was"]
     assert "Traceback" not in out
+    if way == "femto compress":
+        assert not list((tmp_path / "images_out").rglob("*.part"))
+        while True:  # its processes are gone, or about to go
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.05)
+
+
+def test_a_worker_that_dies_costs_only_its_picture(tmp_path):
+    """A copy of the program whose decoders kill who asked them for some pictures."""
+    copy = changed_program(tmp_path, "if 'poison' in name: os.kill(os.getppid(), 9)")
+    for name in ("a.png", "poison.png", "b.png", "more poison.png", "c.png"):
+        save(tmp_path / "images" / name, picture(20, 20, 1))
+    done = command(
+        "femto", "compress", program="-m", cwd=tmp_path, env=environment() | {"PYTHONPATH": copy}
+    )
+    assert done.returncode == 1, done.stderr
+    table = rows(tmp_path / "images_out")
+    died = {
+        name for name, row in table.items() if "died again when it was tried alone" in row["error"]
+    }
+    assert died == {"poison.png", "more poison.png"}
+    assert {n for n, r in table.items() if r["status"] == "done"} == {"a.png", "b.png", "c.png"}
+    assert errors(done) == []
 
 
 def test_two_jobs_on_one_output(tmp_path):
@@ -231,7 +268,7 @@ def test_decoders_that_crash_or_hang_cost_one_row(tmp_path):
         "    while 'hang' in name: time.sleep(1)",
     )
     # Only what hangs is short of time, on a busy machine too.
-    limits = copy / "femto_spark" / "sandbox.py"
+    limits = copy / "femto" / "job" / "sandbox.py"
     text = limits.read_text()
     assert "seconds = self._seconds +" in text
     short = "seconds = 3 if 'hang' in request.get('name', '') else self._seconds +"
@@ -277,24 +314,31 @@ def test_a_full_disk(tmp_path):
         subprocess.run(["umount", output], check=True)
 
 
-def test_a_fault_of_the_driver_is_one_line_and_a_status_of_its_own(tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_fault_of_the_driver_is_one_line_and_a_status_of_its_own(tmp_path, way):
     """A copy of the program whose driver has a fault, after some pictures are done."""
     for i in range(3):
         save(tmp_path / "images" / f"{i}.png", picture(20, 20, i))
     copy = tmp_path / "femto_job"
     shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns(".part-*", "__pycache__"))
-    program = copy / "femto_spark" / "job.py"
+    program = copy / "femto" / "job" / "compressing.py"
     text = program.read_text()
     assert "    def take(" in text
     with open(program, "a") as file:
         file.write("\n\ndef _fault(*_):\n    raise KeyError('un\\nforeseen')\nJob.take = _fault\n")
-    environment_here = environment() | {"TMPDIR": str(tmp_path)}
-    failed = command(program=copy / "compress.py", cwd=tmp_path, env=environment_here)
-    assert_plain_error(failed, "compress.py: a fault of femto: KeyError", "goes on", status=3)
+    (start, *words) = WAYS[way]
+    start = copy / start if start.endswith(".py") else start
+
+    def run() -> subprocess.CompletedProcess:
+        here = environment() | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(copy)}
+        return command(*words, program=start, cwd=tmp_path, env=here)
+
+    failed = run()
+    assert_plain_error(failed, f"{way}: a fault of femto: KeyError", "goes on", status=3)
     (log,) = tmp_path.glob("femto-fault-*.log")
     assert str(log) in failed.stderr and "Traceback" in log.read_text()
     program.write_text(text)
-    again = command(program=copy / "compress.py", cwd=tmp_path)
+    again = run()
     assert again.returncode == 0, again.stderr
     assert "unchanged, 0 failed" in again.stdout and "3 compressed" not in again.stdout
 

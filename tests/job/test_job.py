@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import tifffile
 from job_tools import JOB, archives, picture, rows, save
 from PIL import Image
 
-import compress
 import femto
+from femto import cli
+from femto.cli import compress
 from femto.errors import JobError
-from femto_spark import job, plan, records, runner
-from femto_spark.job import Job, Options
-from femto_spark.runner import Runner
+from femto.job import compressing, plan, records, runner, tasks
+from femto.job.compressing import Job, Options
+from femto_spark.runner import SparkRunner
 
 
 @pytest.fixture
@@ -28,16 +30,16 @@ def run(context, tmp_path, monkeypatch):
         options = Options(
             **{"input": tmp_path / "in", "output": tmp_path / "out", "quiet": True} | changes
         )
-        one = Job(options, lambda: context)
+        one = Job(options, partial(SparkRunner, context))
         parts = {}
-        spread = Runner.spread
+        spread = SparkRunner.spread
 
         def counting(runner, function, groups, description):
             parts.setdefault(description, []).append(len(groups))
             return spread(runner, function, groups, description)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Runner, "spread", counting)
+            patched.setattr(SparkRunner, "spread", counting)
             outcome = one.run()
         outcome.parts = parts
         return outcome
@@ -99,8 +101,8 @@ def test_a_large_picture_is_shared_and_gives_the_same_bytes(run, target, reader,
     # So small that memory would hold the picture in portions only, whoever reads it.
     monkeypatch.setattr(runner, "FED_BYTES", 4 * 100_000)
     monkeypatch.setattr(runner, "FED_BYTES_PER_CORE", 0)
-    monkeypatch.setattr(job, "PORTION_NBYTES", 100_000)
-    monkeypatch.setattr(job, "PORTION_NBYTES_PER_CORE", 0)
+    monkeypatch.setattr(compressing, "PORTION_NBYTES", 100_000)
+    monkeypatch.setattr(compressing, "PORTION_NBYTES_PER_CORE", 0)
     outcome = run(target=target, cut_above=0.01, reader=reader)
     (row,) = outcome.rows
     assert row["status"] == "done", row["error"]
@@ -133,6 +135,11 @@ def test_levels_of_a_shared_picture_are_found_over_all_its_tiles(run, reader):
     assert row["warnings"] == [] and row["notes"] == []
 
 
+def options_of(words):
+    """The options of compress.py, from the words of a command line."""
+    return cli.parse(compress, "compress.py", list(map(str, words)))
+
+
 def test_strict_makes_failures_of_warnings(context, tmp_path, capsys):
     """Those of pictures that were done before, too."""
     labels = np.zeros((60, 70), np.uint8)
@@ -142,7 +149,7 @@ def test_strict_makes_failures_of_warnings(context, tmp_path, capsys):
 
     def compress_py(*more) -> int:
         words = ["--input", tmp_path / "in", "--output", tmp_path / "out", *more]
-        return compress.run(compress.parse_options(list(map(str, words))), lambda: context)
+        return compress.run(options_of(words), partial(SparkRunner, context))
 
     assert compress_py() == 0
     assert "warning: labels.png: flat areas with hard edges" in capsys.readouterr().out
@@ -162,8 +169,8 @@ def test_a_target_that_cannot_be_met_is_a_column_and_a_line(context, tmp_path, c
     save(tmp_path / "in" / "wide.png", picture(24, 1100, 4))
     words = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--cut-above", cut_above]
     for ratio, met, more in ((20000, "no", []), (20, "yes", []), (20000, "no", ["--strict"])):
-        options = compress.parse_options([*map(str, words), "--ratio", str(ratio), *more])
-        assert compress.run(options, lambda: context) == (1 if more else 0)
+        options = options_of([*words, "--ratio", ratio, *more])
+        assert compress.run(options, partial(SparkRunner, context)) == (1 if more else 0)
         said = capsys.readouterr().out
         assert ("1 missed the target" in said) == (met == "no")
         assert ("wide.png: the target cannot be met: ratio " in said) == (met == "no")
@@ -173,7 +180,7 @@ def test_a_target_that_cannot_be_met_is_a_column_and_a_line(context, tmp_path, c
 
 
 def plan_crop() -> int:
-    from femto_spark.measure import CROP
+    from femto.job.measure import CROP
 
     return CROP
 
@@ -262,7 +269,7 @@ def test_another_basis_of_the_same_name_does_it_again(run, monkeypatch):
     class Other:
         name, sha256 = "photo", "another"
 
-    monkeypatch.setattr(job, "load_basis", lambda name: Other)
+    monkeypatch.setattr(compressing, "load_basis", lambda name: Other)
     assert statuses(run()) == {"a.png": "done"}
 
 
@@ -554,8 +561,8 @@ def test_a_picture_larger_than_the_limit(run):
 def test_a_task_that_dies_costs_only_its_picture(run, monkeypatch):
     for i in range(6):
         save(run.input / f"{i}.png", picture(20, 20, i))
-    original = job.tasks.compress_pictures
-    monkeypatch.setattr(job.tasks, "compress_pictures", dying(original))
+    original = tasks.compress_pictures
+    monkeypatch.setattr(tasks, "compress_pictures", dying(original))
     outcome = run()
     assert [n for n, s in statuses(outcome).items() if s == "failed"] == ["3.png"]
     assert "lack of memory" in next(r["error"] for r in outcome.rows if r["error"])
@@ -580,7 +587,7 @@ def test_a_fault_in_a_task_is_told_as_such(run, monkeypatch):
     def faulty(settings, groups):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(job.tasks, "compress_pictures", faulty)
+    monkeypatch.setattr(tasks, "compress_pictures", faulty)
     outcome = run()
     assert "RuntimeError: a fault" in next(iter(outcome.rows))["error"]
 
@@ -588,8 +595,8 @@ def test_a_fault_in_a_task_is_told_as_such(run, monkeypatch):
 def test_workers_that_do_not_see_the_folders_are_fed(run, monkeypatch):
     save(run.input / "a.png", picture(20, 20, 1))
     save(run.input / "wide.png", picture(24, 2200, 4))
-    monkeypatch.setattr(job.tasks, "compress_pictures", blind(job.tasks.compress_pictures))
-    monkeypatch.setattr(job.tasks, "code_chunks", blind(job.tasks.code_chunks))
+    monkeypatch.setattr(tasks, "compress_pictures", blind(tasks.compress_pictures))
+    monkeypatch.setattr(tasks, "code_chunks", blind(tasks.code_chunks))
     outcome = run(cut_above=0.01)
     assert statuses(outcome) == {"a.png": "done", "wide.png": "done"}
     assert archives(run.output)["a.laff.gz"] == femto.encode(picture(20, 20, 1), source="a.png")
@@ -628,7 +635,7 @@ def test_a_spark_that_has_stopped_ends_the_job(tmp_path):
     for state, reader in itertools.product((Stopped, Stopping), ("auto", "workers")):
         options = Options(tmp_path / "in", tmp_path / "out", reader=reader, quiet=True)
         with pytest.raises(JobError, match="master does not answer") as caught:
-            Job(options, state).run()
+            Job(options, partial(SparkRunner, state())).run()
         assert "\n" not in str(caught.value)
 
 
@@ -639,7 +646,7 @@ def test_a_full_disk_stops_the_job(run, monkeypatch):
     def full(settings, picture, record, data):
         raise OSError(28, "No space left on device", "x")
 
-    monkeypatch.setattr(job.tasks, "save", full)
+    monkeypatch.setattr(tasks, "save", full)
     with pytest.raises(JobError, match=r"No space left on device.*run the same command again"):
         run(reader="driver")
     assert archives(run.output) == {}
@@ -651,7 +658,7 @@ def test_some_pictures_are_shown_and_have_their_ssim_without_any_decoding(
 ):
     monkeypatch.setattr(plan, "SHOWN", 3)
     for name in ("compress_pictures", "code_chunks"):
-        monkeypatch.setattr(job.tasks, name, without_decoding(getattr(job.tasks, name)))
+        monkeypatch.setattr(tasks, name, without_decoding(getattr(tasks, name)))
     for i in range(7):
         save(run.input / f"{i}.png", picture(20, 20, i))
     wide = picture(24, 1100, 4)

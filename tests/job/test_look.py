@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from femto import codec, pictures
-from femto_spark.look import Look
+from femto.job.look import Look
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = [p for p in sorted((ROOT / "samples").iterdir()) if p.suffix != ".md"]

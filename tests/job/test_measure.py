@@ -11,8 +11,8 @@ from PIL import Image
 import femto
 from femto import codec
 from femto.codec import tile_grid
+from femto.job import measure
 from femto.samples import levels_of
-from femto_spark import measure
 
 
 def noisy(pixels, seed=0, sigma=6):

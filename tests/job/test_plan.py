@@ -8,10 +8,10 @@ import pytest
 
 from femto import folder
 from femto.codec import tile_grid
-from femto_spark import plan
-from femto_spark.catalog import Catalog
-from femto_spark.plan import Picture, Source
-from femto_spark.records import Records, append_record
+from femto.job import plan
+from femto.job.catalog import Catalog
+from femto.job.plan import Picture, Source
+from femto.job.records import Records, append_record
 
 
 def sized(name: str, pixels: int) -> Picture:

@@ -4,15 +4,17 @@ import io
 import re
 import threading
 import time
+from functools import partial
 
 import pytest
 from job_tools import HANGS, picture, save
 
 from femto import build, kernels
-from femto_spark import job, progress, pulse
-from femto_spark.job import Job, Options
-from femto_spark.progress import Progress
-from femto_spark.pulse import Pulse, Seen, Share
+from femto.job import progress, pulse, tasks
+from femto.job.compressing import Job, Options
+from femto.job.progress import Progress
+from femto.job.pulse import Pulse, Seen, Share
+from femto_spark.runner import SparkRunner
 
 LINE = re.compile(r"\d\d:\d\d:\d\d (.*)\n")
 
@@ -188,13 +190,15 @@ def test_a_picture_moves_the_line_before_it_is_done(context, tmp_path, monkeypat
     )
     monkeypatch.setattr(Progress, "LINE_SECONDS", 0)
     for name in ("compress_pictures", "code_chunks"):
-        monkeypatch.setattr(job.tasks, name, held(getattr(job.tasks, name), str(tmp_path / "go")))
+        monkeypatch.setattr(tasks, name, held(getattr(tasks, name), str(tmp_path / "go")))
     stream = io.StringIO()
     monkeypatch.setattr(progress.sys, "stderr", stream)
     options = Options(tmp_path / "in", tmp_path / "out", cut_above=cut_above)
     outcome = []
+    one = Job(options, partial(SparkRunner, context))
     thread = threading.Thread(
-        target=lambda: outcome.append(Job(options, lambda: context).run()), daemon=True
+        target=lambda: outcome.append(one.run()),
+        daemon=True,
     )
     thread.start()
     # A third of it is there, while its task, or one of its tasks, is held.
@@ -204,7 +208,7 @@ def test_a_picture_moves_the_line_before_it_is_done(context, tmp_path, monkeypat
     thread.join(HANGS)
     assert outcome[0].count("done") == 1
     assert [title for title in phases if title != "starting"] == [
-        "looking for pictures", "looking what is done", "starting Spark",
+        "looking for pictures", "looking what is done", "starting the workers",
         "waiting for the workers", "reading headers", "naming archives", "writing the report",
     ]  # fmt: skip
     assert not list((tmp_path / "out" / ".femto-job").glob(f"{pulse.PREFIX}*"))

@@ -12,10 +12,10 @@ import pytest
 from job_tools import rows as read_rows
 
 from femto.folder import LeftOut
-from femto_spark import page, plan, report
-from femto_spark.job import Options, Outcome
-from femto_spark.progress import bytes_text, seconds_text
-from femto_spark.summary import summary
+from femto.job import page, plan, report
+from femto.job.compressing import Options, Outcome
+from femto.job.progress import bytes_text, seconds_text
+from femto.job.summary import summary
 
 
 def done(name: str, **changes) -> dict:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ from job_tools import (
 import decompressor
 import femto
 import restore
+from femto import __main__ as femto_command
 from femto.errors import JobError
+from femto.job import restoring
+from femto.job.restoring import Options, Restore
 from femto.pictures import open_page
 from femto.reconstruction import Wanted
 from femto.written import STATE_FOLDER
-from femto_spark import restoring
-from femto_spark.restoring import Options, Restore
+from femto_spark.runner import SparkRunner
 
 NAMES = ("a", "b", "sub/c", "sub/deep/d")
 
@@ -77,9 +80,9 @@ def table(output: Path, name: str = "report.csv") -> dict[str, dict]:
 def run(context, tmp_path):
     """Run the job from tmp_path/in to tmp_path/out; gives its Outcome."""
 
-    def run(get_context=lambda: context, **changes):
+    def run(start=None, **changes):
         options = {"input": run.input, "output": run.output, "recursive": True, "quiet": True}
-        return Restore(Options(**options | changes), get_context).run()
+        return Restore(Options(**options | changes), start or partial(SparkRunner, context)).run()
 
     run.input, run.output = tmp_path / "in", tmp_path / "out"
     return run
@@ -269,7 +272,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path):
     made = make_archives(tmp_path / "images_out", [f"{i}" for i in range(COUNT)])
     copy = tmp_path / "femto_job"
     shutil.copytree(JOB, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(copy / "femto_spark" / "restoring.py", "a") as file:
+    with open(copy / "femto" / "job" / "restoring.py", "a") as file:
         file.write(
             "\n_restore_file = restore_file\n"
             "def restore_file(settings, archive):\n"
@@ -325,7 +328,7 @@ def test_on_a_cluster(cluster, tmp_path):
 
 
 def test_the_command(context, tmp_path, monkeypatch):
-    monkeypatch.setattr("femto_spark.session.start", lambda name: Kept(context))
+    monkeypatch.setattr("femto_spark.session.start", lambda *_, **__: Kept(context))
     make_archives(tmp_path / "images_out", ["a", "sub/b"])
     (tmp_path / "images_out" / "bad\x1b[31m.laff.gz").write_bytes(b"")
     done = command_here(restore.main, "--layers", "1", cwd=tmp_path)
@@ -338,6 +341,27 @@ def test_the_command(context, tmp_path, monkeypatch):
     assert done.stdout == ""
     assert done.stderr.startswith("restore.py: bad\\x1b[31m.laff.gz: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_femto_decompress_hands_a_folder_over(context, tmp_path, monkeypatch, capsys):
+    masters = []
+
+    def start(name, overwrite_conf):
+        masters.append(overwrite_conf["spark.master"])
+        return Kept(context)
+
+    monkeypatch.setattr("femto_spark.session.start", start)
+    monkeypatch.chdir(tmp_path)
+    made = make_archives(tmp_path / "archives", ["a", "sub/b"])
+    words = ["decompress", "archives", "-o", "out", "--recursive", "--master", "spark://host:1"]
+    assert femto_command.main(words) == 0
+    assert "2 restored, 0 unchanged, 0 failed" in capsys.readouterr().out
+    assert masters == ["spark://host:1"]
+    np.testing.assert_array_equal(
+        read(tmp_path / "out" / "sub" / "b.png"), femto.decode(made["sub/b"])
+    )
+    assert femto_command.main(words[:-2]) == 0
+    assert "0 restored, 2 were there, 0 failed" in capsys.readouterr().err
 
 
 class Kept:

@@ -3,15 +3,17 @@
 import os
 import threading
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench import scale
-from femto_spark import runner
-from femto_spark.job import Job, Options
-from femto_spark.plan import Source
-from femto_spark.runner import Folders, Runner, Work
+from femto.job import runner
+from femto.job.compressing import Job, Options
+from femto.job.plan import Source
+from femto.job.runner import Folders, Work
+from femto_spark.runner import SparkRunner
 
 
 @pytest.fixture
@@ -67,13 +69,13 @@ def echo(poison: str | None = None):
 def spreads(monkeypatch) -> list[int]:
     """The number of tasks of every Spark job that a runner has started."""
     sizes = []
-    spread = Runner.spread
+    spread = SparkRunner.spread
 
     def counting(self, function, parts, description):
         sizes.append(len(parts))
         return spread(self, function, parts, description)
 
-    monkeypatch.setattr(Runner, "spread", counting)
+    monkeypatch.setattr(SparkRunner, "spread", counting)
     return sizes
 
 
@@ -82,7 +84,7 @@ def test_what_kills_its_process_is_found_by_halving(context, folders, spreads):
     names = [str(i) for i in range(10_000)]
     groups = [names[i : i + 250] for i in range(0, 10_000, 250)]
     work = Numbers(echo(poison="6789"))
-    with Runner(context, folders) as one:
+    with SparkRunner(context, folders) as one:
         one.run([lambda: one._do_batch(groups, work)])
     assert sorted(work.taken) == sorted(set(names) - {"6789"})
     assert list(work.failed) == ["6789"] and "lack of memory" in work.failed["6789"]
@@ -100,15 +102,15 @@ def test_what_workers_do_not_see_is_done_once(context, folders):
                 yield {"key": item.thing, **({} if item.payload else {"unseen": True})}
 
     work = Numbers(blind)
-    with Runner(context, folders) as one:
+    with SparkRunner(context, folders) as one:
         one.run(one.batches([["a", "b"], ["c"]], work))
     assert sorted(work.taken) == ["a", "b", "c"] and given.value == 3
 
 
 def test_feeding_keeps_every_core_busy(context, folders, monkeypatch):
     """Files of 20 MB on 16 cores: as many tasks are on their way at a time."""
-    monkeypatch.setattr(Runner, "cores", 16)
-    spread, changed = Runner.spread, threading.Condition()
+    monkeypatch.setattr(SparkRunner, "cores", 16)
+    spread, changed = SparkRunner.spread, threading.Condition()
     under_way, most = [], []
 
     def waiting(self, function, parts, description):
@@ -126,10 +128,10 @@ def test_feeding_keeps_every_core_busy(context, folders, monkeypatch):
             under_way.remove(len(parts))
         return results
 
-    monkeypatch.setattr(Runner, "spread", waiting)
+    monkeypatch.setattr(SparkRunner, "spread", waiting)
     work = Numbers(echo(), nbytes=20 << 20)
     names = [str(i) for i in range(64)]
-    with Runner(context, folders, reader="driver") as one:
+    with SparkRunner(context, folders, reader="driver") as one:
         one.run(one.batches([[name] for name in names], work))
     assert sorted(work.taken) == sorted(names)
     assert max(most) >= 16
@@ -145,7 +147,7 @@ def test_things_are_taken_when_they_are_needed(context, folders):
             ahead.append(i - len(work.taken))
             yield [str(i)]
 
-    with Runner(context, folders) as one:
+    with SparkRunner(context, folders) as one:
         one.run(one.batches(groups(), work))
         assert len(work.taken) == 200
         assert max(ahead) <= one.cores * (runner.BATCHES_IN_FLIGHT + 1)
@@ -158,7 +160,7 @@ def peak_of_a_job(context, folder: Path, count: int) -> int:
     tracemalloc.start()
     try:
         with scale.made_up(count):
-            outcome = Job(options, lambda: context).run()
+            outcome = Job(options, partial(SparkRunner, context)).run()
         assert outcome.count("done") + outcome.count("failed") == count
         return tracemalloc.get_traced_memory()[1]
     finally:

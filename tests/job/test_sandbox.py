@@ -14,10 +14,10 @@ import pytest
 import tifffile
 from job_tools import JOB, picture, save
 
-from femto_spark import sandbox, tasks
-from femto_spark.plan import Picture, Source
-from femto_spark.runner import Folders
-from femto_spark.sandbox import Sandbox, UnreadablePicture
+from femto.job import sandbox, tasks
+from femto.job.plan import Picture, Source
+from femto.job.runner import Folders
+from femto.job.sandbox import Sandbox, UnreadablePicture
 
 DECODERS = '''
 """Stands in for femto.pictures: does what a file's name says."""
@@ -72,7 +72,7 @@ def strange(tmp_path):
     (package / "__init__.py").write_text("class LaffError(ValueError): pass\n")
     (package / "pictures.py").write_text(DECODERS)
     (package / "container.py").write_text("def pack_metadata(metadata): return 'packed'\n")
-    shutil.copytree(JOB / "femto_spark", tmp_path / "femto_spark")
+    shutil.copytree(JOB / "femto" / "job", package / "job")
     (tmp_path / "a.png").write_bytes(b"x")
     with_limits = Sandbox(base_seconds=600, base_memory=1 << 30, search_path=[str(tmp_path)])
     yield with_limits
@@ -158,7 +158,7 @@ def test_a_process_that_cannot_start_is_no_fault_of_a_picture(tmp_path):
 
 def test_a_process_waits_for_nobody_who_is_gone(strange, tmp_path):
     code = (
-        "import sys; from femto_spark.sandbox import Sandbox; "
+        "import sys; from femto.job.sandbox import Sandbox; "
         "s = Sandbox(search_path=[sys.argv[1]]); s.probe('unused', name='good.png'); "
         "print(s._process.pid, flush=True); s.probe('unused', name='hang.png')"
     )

@@ -2,12 +2,14 @@
 
 import json
 from collections import defaultdict
+from functools import partial
 
 import pytest
 from job_tools import archives, picture, rows, save
 
+from femto.job.compressing import Job, Options
 from femto_spark import session
-from femto_spark.job import Job, Options
+from femto_spark.runner import SparkRunner
 
 BOTH = {  # no task before both executors are there, however busy the machine
     "spark.cores.max": "2",
@@ -26,7 +28,7 @@ def folder(tmp_path_factory, context):
     save(here / "in" / "wide.png", picture(24, 6 * 1024, 99))
     (here / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     options = Options(here / "in", here / "local", target={"psnr": 36.0}, cut_above=0.1, quiet=True)
-    assert Job(options, lambda: context).run().count("failed") == 1
+    assert Job(options, partial(SparkRunner, context)).run().count("failed") == 1
     return here
 
 

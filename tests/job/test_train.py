@@ -1,7 +1,9 @@
 """train.py: the basis of a folder of pictures, learned on Spark."""
 
+import os
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ import train
 from femto import bases
 from femto.errors import JobError
 from femto.folder import find
-from femto_spark import learn
-from femto_spark.learn import Learning, Options
+from femto.job import learning
+from femto.job.learning import Learning, LocalSamples, Options
+from femto_spark.learn import SparkSamples
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +38,10 @@ def folder(tmp_path_factory):
 def run(context, folder, tmp_path):
     """Learn from the folder; gives the Outcome and the path of the basis."""
 
-    def run(name: str = "own.basis", **changes):
+    def run(name: str = "own.basis", start=None, **changes):
         options = {"input": folder, "output": tmp_path / name, "quiet": True, "megapixels": 1.0}
         options = Options(**options | changes)
-        return Learning(options, lambda: context).run(), options.output
+        return Learning(options, start or partial(SparkSamples, context)).run(), options.output
 
     return run
 
@@ -66,7 +69,7 @@ def test_the_command_tells_what_it_does_and_what_it_was_worth(own, folder):
 
 def test_the_same_basis_on_any_number_of_partitions(own, run, monkeypatch):
     wanted = bases.read_basis(own[1]).sha256
-    spread = Learning._spread_pictures
+    spread = SparkSamples._spread
 
     class One:
         """A context that has but one core."""
@@ -89,10 +92,34 @@ def test_the_same_basis_on_any_number_of_partitions(own, run, monkeypatch):
         return found
 
     parts = []
-    monkeypatch.setattr(Learning, "_spread_pictures", on_one)
+    monkeypatch.setattr(SparkSamples, "_spread", on_one)
     outcome, _ = run()
     assert outcome.sha256 == wanted
     assert parts[0] < 8
+
+
+def test_without_spark_it_learns_the_same_basis(own, folder, tmp_path):
+    (tmp_path / "pyspark.py").write_text("raise ImportError('absent')")
+    words = ["train", folder, "-o", tmp_path / "own.basis", "--megapixels", 1, "-j", 2]
+    path = os.pathsep.join([str(tmp_path), str(JOB)])
+    done = command("femto", *words, program="-m", env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    ways = (process.stdout.splitlines() for process in (done, own[0]))
+    here, there = ([x for x in way if "smaller at equal" in x or "classes, r" in x] for way in ways)
+    assert here == there and len(here) == 6
+    assert bases.read_basis(tmp_path / "own.basis").sha256 == bases.read_basis(own[1]).sha256
+    assert (tmp_path / "own.basis").read_bytes() == own[1].read_bytes()
+    assert not list(tmp_path.glob("*.work"))
+
+
+def dies(*arguments):
+    os.kill(os.getpid(), 9)
+
+
+def test_a_process_that_dies_is_told_and_what_was_learned_stays(run, monkeypatch):
+    monkeypatch.setattr(learning, "sum_of", dies)
+    with pytest.raises(JobError, match="a process that learns died, most likely for lack of"):
+        run(start=partial(LocalSamples, jobs=2))
 
 
 def test_an_interrupted_run_goes_on_where_it_was(own, run, monkeypatch, capsys):
@@ -118,19 +145,19 @@ def test_a_full_disk_is_told_in_one_line(run, monkeypatch):
     def full(basis, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(learn.bases, "save_basis", full)
-    monkeypatch.setattr(Learning, "_classes", lambda self, found, prior: prior)
+    monkeypatch.setattr(learning.bases, "save_basis", full)
+    monkeypatch.setattr(Learning, "_classes", lambda self, prior: prior)
     with pytest.raises(JobError, match=r"classes\.basis: cannot be written \(No space left"):
         run()
 
 
 def test_pictures_that_workers_do_not_see_are_read_by_the_driver(own, run, monkeypatch, capsys):
-    choose = learn.choose
+    choose = learning.choose
 
     def other_files(*arguments):
         return [replace(w, source=replace(w.source, nbytes=0)) for w in choose(*arguments)]
 
-    monkeypatch.setattr(learn, "choose", other_files)
+    monkeypatch.setattr(learning, "choose", other_files)
     outcome, _ = run(quiet=False)
     assert "the driver reads these" in capsys.readouterr().out
     assert outcome.sha256 == bases.read_basis(own[1]).sha256
@@ -152,13 +179,13 @@ def test_windows_are_drawn_from_all_of_a_large_picture(tmp_path):
     save(tmp_path / "wide.png", picture(700, 2100, 1, channels=1))
     (source,) = find(tmp_path, {".png"}, recursive=False).sources
     options = Options(input=tmp_path, output=tmp_path / "x.basis", megapixels=1.0)
-    sandbox = learn.Sandbox()
+    sandbox = learning.Sandbox()
     try:
-        typical = learn.typical_pixels([source], tmp_path, sandbox)
+        typical = learning.typical_pixels([source], tmp_path, sandbox)
         assert typical == 700 * 2100
-        (wanted,) = learn.choose([source], typical, options)
+        (wanted,) = learning.choose([source], typical, options)
         assert wanted.windows == 4 and not wanted.held_out
-        windows = learn.take(wanted, sandbox)
+        windows = learning.take(wanted, sandbox)
     finally:
         sandbox.close()
     assert len(windows) == 4
@@ -183,31 +210,31 @@ def test_levels_are_those_of_the_whole_picture(tmp_path):
     pixels[540:, :] = np.linspace(0, 4095, 1100)
     tifffile.imwrite(tmp_path / "found.tif", pixels)
     tifffile.imwrite(tmp_path / "said.tif", pixels, extratags=[(341, 3, 1, 16383)])
-    sandbox = learn.Sandbox()
+    sandbox = learning.Sandbox()
     try:
         for name, expected in (("found.tif", (0, 4095)), ("said.tif", (0, 16383))):
-            source = learn.Source(name, (tmp_path / name).stat().st_size, 0)
-            (wanted,) = learn.choose(
+            source = learning.Source(name, (tmp_path / name).stat().st_size, 0)
+            (wanted,) = learning.choose(
                 [source], pixels.size, Options(tmp_path, tmp_path / "x.basis", megapixels=0.2)
             )
-            (sample,) = learn.take(wanted, sandbox)
+            (sample,) = learning.take(wanted, sandbox)
             assert sample.levels == expected and sample.pixels.max() < 1100
     finally:
         sandbox.close()
 
 
 def test_a_budget_chooses_pictures_alike_everywhere():
-    sources = [learn.Source(f"{i}.png", 10, 0) for i in range(1000)]
-    options = Options(input=learn.Path("/in"), output=learn.Path("/x.basis"), megapixels=4.0)
-    drawn = learn.draw(sources, 1)
-    assert drawn == learn.draw(sources[::-1], 1) != learn.draw(sources, 2)
-    wanted = learn.choose(drawn, 3_000_000, options)
+    sources = [learning.Source(f"{i}.png", 10, 0) for i in range(1000)]
+    options = Options(input=learning.Path("/in"), output=learning.Path("/x.basis"), megapixels=4.0)
+    drawn = learning.draw(sources, 1)
+    assert drawn == learning.draw(sources[::-1], 1) != learning.draw(sources, 2)
+    wanted = learning.choose(drawn, 3_000_000, options)
     assert [w.source for w in wanted] == drawn[:16]
     assert {w.windows for w in wanted} == {1}
     assert len({w.number for w in wanted}) == 16
     assert sum(w.held_out for w in wanted) == 2
-    assert len(learn.choose(drawn, 10_000, options)) == 400
-    few = learn.choose(drawn[:3], 3_000_000, options)
+    assert len(learning.choose(drawn, 10_000, options)) == 400
+    few = learning.choose(drawn[:3], 3_000_000, options)
     assert {w.windows for w in few} == {6} and not any(w.held_out for w in few)
 
 

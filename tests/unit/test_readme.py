@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import femto
-import restore
-from femto import pictures
+from femto import cli, pictures
+from femto.cli import restore
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_lines_that_restore_are_understood(text):
     lines = re.findall(r"^    .*femto_job/restore\.py(.*?)(?:  #.*)?$", text, re.MULTILINE)
     assert len(lines) >= 3
     for line in lines:
-        assert restore.parse_options(shlex.split(line))
+        assert cli.parse(restore, "restore.py", shlex.split(line))
 
 
 def test_the_jobs_options_are_all_told(text, repository):

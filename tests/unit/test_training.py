@@ -30,10 +30,15 @@ def folder(tmp_path_factory):
     return folder
 
 
+def train(*words) -> int:
+    """`femto train --from-scratch`: the exit status."""
+    return command.main(["train", "--from-scratch", *map(str, words)])
+
+
 @pytest.fixture(scope="module")
 def trained(folder):
     path = folder / "stripes.basis"
-    assert command.main(["train", str(folder), "-o", str(path), "--classes", "4"]) == 0
+    assert train(folder, "-o", path, "--classes", "4") == 0
     return path
 
 
@@ -61,19 +66,19 @@ def test_pictures_are_cut_off_the_grid_of_jpeg():
 def test_the_same_pictures_give_the_same_basis(folder, trained):
     again = folder / "again" / "stripes.basis"
     again.parent.mkdir()
-    assert command.main(["train", str(folder), "-o", str(again), "--classes", "4"]) == 0
+    assert train(folder, "-o", again, "--classes", "4") == 0
     assert bases.read_basis(again).sha256 == bases.read_basis(trained).sha256
 
 
 def test_broken_pictures_are_left_out_and_named(folder, trained, capsys):
-    assert command.main(["train", str(folder), "-o", str(trained), "--classes", "1"]) == 0
+    assert train(folder, "-o", trained, "--classes", "1") == 0
     err = capsys.readouterr().err
     assert [line for line in err.splitlines() if line.startswith("left out:")]
     assert "broken.png" in err
     assert "notes.txt" not in err
     assert bases.read_basis(trained).classes == 1
     with pytest.raises(SystemExit):
-        command.main(["train", str(folder), "-o", "x.basis", "--classes", "99"])
+        train(folder, "-o", "x.basis", "--classes", "99")
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])
@@ -81,7 +86,7 @@ def test_folders_without_pictures_are_told(what, tmp_path, capsys):
     folder = tmp_path / what
     if what == "empty":
         folder.mkdir()
-    assert command.main(["train", str(folder), "-o", str(tmp_path / "b.basis")]) == 2
+    assert train(folder, "-o", tmp_path / "b.basis") == 2
     captured = capsys.readouterr()
     assert len(captured.err.strip().splitlines()) == 1
     assert str(folder) in captured.err

@@ -1,4 +1,9 @@
-"""What all commands share: exit statuses, interrupts, faults."""
+"""The command line: what all commands share. Exit statuses, interrupts, faults.
+
+Each verb of `femto` is a module here: `ABOUT` it, `add_arguments(parser, script)`, where `script`
+says that it is one of the scripts in a clone, `check(parser, options)`, and `run(options)`, which
+returns an exit status. What they need beyond their options they import when they run.
+"""
 
 import contextlib
 import os
@@ -6,15 +11,32 @@ import signal
 import sys
 import tempfile
 import traceback
-import warnings
-from argparse import Namespace
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import JobError, printable
+from ..errors import JobError, LaffError, printable
 
 DONE, SOME_FAILED, NOT_RUN, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
+
+
+def script(verb, prog: str, arguments: list[str] | None = None) -> int:
+    """Run one of the scripts that are a verb by another name; returns its exit status."""
+    options = parse(verb, prog, arguments)
+    return execute(verb.run, options)
+
+
+def parse(verb, prog: str, arguments: list[str] | None = None):
+    """The options of a script; ends the program for wrong ones."""
+    from .options import Parser
+
+    parser = Parser(prog, **verb.ABOUT)
+    verb.add_arguments(parser, script=True)
+    options = parser.parse_args(arguments, None)
+    options.prog = prog
+    verb.check(parser, options)
+    return options
 
 
 def check_input(folder: Path, what: str = "pictures") -> None:
@@ -29,6 +51,43 @@ def check_input(folder: Path, what: str = "pictures") -> None:
     except OSError as error:
         remedy = f"cannot be read ({error.strerror}): run as an account that may read it"
         raise JobError(f"{folder}: {remedy}") from None
+
+
+def check_output(folder: Path) -> None:
+    """JobError if this is no name for a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise JobError(f"{folder}: is a file: name a folder with --output")
+
+
+def require(*packages: str, what: str, remedy: str = "") -> None:
+    """JobError if a package is missing that `what` is done needs; `remedy` beside installing it."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise JobError(
+                f"{package} is not installed here, and {what} needs it: pip install {package}"
+                + remedy
+            )
+
+
+def place(options, name: str, start: Callable | None = None):
+    """Where a job runs, as a context manager that gives what femto.job.runner.Work wants: `start`
+    if that is given; on Spark if the options name a `master`; else `jobs` processes of this
+    machine."""
+    if start is not None:
+        return contextlib.nullcontext(start)
+    if options.master is not None:
+        from femto_spark import session
+        from femto_spark.runner import SparkRunner
+
+        return session.made(SparkRunner, name, options.master)
+    from functools import partial
+
+    from ..job.local import LocalRunner
+
+    # Every process has its core, and needs no threads of libraries.
+    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    return contextlib.nullcontext(partial(LocalRunner, jobs=options.jobs))
 
 
 def _fault(error: Exception) -> str:
@@ -47,38 +106,29 @@ def _fault(error: Exception) -> str:
     )
 
 
-def execute(run: Callable, options: Namespace, *, prog: str, spark_name: str) -> int:
-    """Run a command to its end, however that comes, and return its exit status.
+def execute(run: Callable, options) -> int:
+    """Run a command to its end, however that comes, and return its exit status. `options.prog` is
+    what the command is called.
 
-    `run(options, get_context)` returns a status or raises JobError; `get_context` starts Spark,
-    which then is stopped here. An interrupt ends this process.
+    `run(options)` returns a status or raises JobError or LaffError. An interrupt ends this process.
     """
+    prog = options.prog
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    contexts = []
-
-    def get_context():
-        from femto_spark import session
-
-        contexts.append(session.start(spark_name))
-        return contexts[0]
-
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
+    on_term = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = run(options, get_context)
-    except JobError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        status = NOT_RUN
+        return run(options)
+    except (JobError, LaffError) as error:
+        print(f"{prog}: {printable(str(error))}", file=sys.stderr)
+        return NOT_RUN
     except Exception as error:
         print(f"{prog}: {_fault(error)}", file=sys.stderr)
-        status = FAULT
+        return FAULT
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.stderr.flush()
-        # Spark may be stopping too (Ctrl-C reaches it as well): don't wait for it.
+        # Threads may wait for what is ending too (Ctrl-C reaches Spark as well): don't.
         os._exit(INTERRUPTED)
-    for context in contexts:
-        with contextlib.suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a Spark that is gone already is no news
-            context.stop()
-    return status
+    finally:
+        signal.signal(signal.SIGTERM, on_term)

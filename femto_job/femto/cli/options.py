@@ -15,30 +15,64 @@ class Parser(argparse.ArgumentParser):
     """A parser of command lines that says in one line what is wrong with them, and ends the program
     with status 2 then."""
 
-    def __init__(self, prog: str, description: str, **more):
-        super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, allow_abbrev=False, **options)
         self.add_argument("--version", action="version", version=f"femto {__version__}")
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def add_folders(parser: Parser, input: str, output: str, what: str = "") -> None:
-    """The folders of a job, with these defaults; `what` the first one is, if that is no matter of
-    course."""
+def add_folders(
+    parser: Parser, input: str, output: str, what: str = "pictures", *, script: bool
+) -> None:
+    """The folders of a job, with these defaults: by --input, which holds `what`, and --output, and
+    but for scripts also by their place."""
+    for name, default, text in (
+        ("input", input, f"of {what} (default: {input})"),
+        ("output", output, f"default: {output}; made if missing"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=Path, default=Path(default), metavar="FOLDER", help=text
+        )
+        if not script:
+            add_by_place(parser, name, {"input": "IN", "output": "OUT"}[name])
+
+
+def add_by_place(parser: Parser, name: str, metavar: str) -> None:
+    """The option --NAME, a path, may also be given by its place."""
+
+    def path(text: str) -> Path | str:
+        # What is not given is argparse's business, not a path.
+        return text if text is argparse.SUPPRESS else Path(text)
+
     parser.add_argument(
-        "--input",
-        type=Path,
-        default=Path(input),
-        metavar="FOLDER",
-        help=f"{what} (default: {input})" if what else f"default: {input}",
+        name,
+        nargs="?",
+        type=path,
+        default=argparse.SUPPRESS,
+        metavar=metavar,
+        help=f"the same as --{name}",
     )
+
+
+def add_place(parser: Parser, *, script: bool) -> None:
+    """Where a job runs; see femto.cli.place."""
+    if script:  # what spark-submit says
+        parser.set_defaults(master="", jobs=None)
+        return
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(output),
-        metavar="FOLDER",
-        help=f"default: {output}; made if missing",
+        "--master",
+        metavar="URL",
+        help="hand the work over to Spark: spark://HOST:7077, local[*] or the like (default: this "
+        "machine alone, without Spark)",
+    )
+    add_jobs(parser)
+
+
+def add_jobs(parser: Parser) -> None:
+    parser.add_argument(
+        "-j", "--jobs", type=positive, metavar="N", help="how many cores to use (default: all)"
     )
 
 

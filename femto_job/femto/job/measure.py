@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
-from femto.samples import Levels, to_bytes
-from femto.tiles import Tile
+from ..samples import Levels, to_bytes
+from ..tiles import Tile
 
 THUMBNAIL = 200
 """Longer edge of a thumbnail, in pixels."""
@@ -34,6 +33,8 @@ def ssim_map(a: np.ndarray, b: np.ndarray, peak: float) -> np.ndarray:
 
     Parameters: `a`, `b` (h, w) float; `peak`, the largest possible value.
     """
+    from scipy.ndimage import gaussian_filter  # no run without a report needs it
+
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
 
     def blur(x):

@@ -11,8 +11,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from femto.whole import whole_file, write_whole
-
+from ..whole import whole_file, write_whole
 from .page import Page
 from .plan import which
 

@@ -14,8 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 
-from femto.folder import Source, folded
-
+from ..folder import Source, folded
 from .plan import archive_name, without_extension
 from .records import ROWS_AT_ONCE, Records
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from femto import kernels
+from .. import kernels
 
 PREFIX = "progress-"
 KEPT = 8

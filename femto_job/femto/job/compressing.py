@@ -14,17 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from femto import LaffError, codec
-from femto.bases import load_basis
-from femto.errors import JobError, printable
-from femto.folder import Found, LeftOut, Source
-from femto.samples import Counts, Levels, Span
-
+from .. import LaffError, codec
+from ..bases import load_basis
+from ..errors import JobError, printable
+from ..folder import Found, LeftOut, Source
+from ..samples import Counts, Levels, Span
 from . import measure, plan, pulse, report, tasks
 from .catalog import Catalog
 from .plan import Picture
 from .records import STATE_FOLDER, Records, Rows
-from .runner import Folders, Work, gone, reason_of, why_unread
+from .runner import Folders, Runner, Work, gone, reason_of, why_unread
 from .sandbox import UnreadablePicture
 from .settings import Options, Settings
 
@@ -62,8 +61,8 @@ class Outcome:
 class Job(Work):
     """One run over one folder. Errors of the whole job are raised as JobError."""
 
-    def __init__(self, options: Options, get_context: Callable):
-        super().__init__(options, get_context)
+    def __init__(self, options: Options, start: Callable[..., Runner]):
+        super().__init__(options, start)
         self._shown = 0
         self.outcome = Outcome([])
 
@@ -177,7 +176,7 @@ class Job(Work):
     def _work(self, records: Records, catalog: Catalog) -> None:
         self.task = partial(tasks.compress_pictures, self.settings)
         settings = self.settings
-        with self.started(settings.folders, settings.basis_file, catalog.some_new):
+        with self.started(settings.folders, catalog.some_new):
             self._probe(catalog)
             self._progress.phase("naming archives")
             catalog.name_archives()

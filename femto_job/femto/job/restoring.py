@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from femto import LaffError
-from femto.errors import JobError, printable
-from femto.folder import Found, Source
-from femto.reconstruction import (
+from .. import LaffError
+from ..errors import JobError, printable
+from ..folder import Found, Source
+from ..reconstruction import (
     Made,
     Wanted,
     find_archives,
@@ -32,13 +32,12 @@ from femto.reconstruction import (
     remember,
     standing,
 )
-from femto.whole import remove_parts, write_whole
-from femto.written import Written
-
+from ..whole import remove_parts, write_whole
+from ..written import Written
 from . import report
 from .progress import bytes_text, seconds_text
 from .records import Records
-from .runner import Folders, Item, Work, failure, gone
+from .runner import Folders, Item, Runner, Work, failure, gone, local_file
 
 COLUMNS = (
     "archive",
@@ -71,7 +70,7 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; see restore.py."""
+    """What the user asked for; see femto.cli.restore."""
 
     input: Path
     output: Path
@@ -114,12 +113,11 @@ class Archive:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every task of a job has to know; `basis_file` is the name under which Spark ships a
-    basis."""
+    """What every task of a job has to know; `basis` is a file as the driver names it."""
 
     folders: Folders
     wanted: Wanted
-    basis_file: str | None
+    basis: str | None
 
     @property
     def output(self) -> Path:
@@ -127,11 +125,7 @@ class Settings:
 
     def local_basis(self) -> str | None:
         """The basis as a path in this process."""
-        if self.basis_file is None:
-            return None
-        from pyspark import SparkFiles
-
-        return SparkFiles.get(self.basis_file)
+        return None if self.basis is None else local_file(self.basis)
 
 
 # In the executors --------------------------------------------------------------------------------
@@ -217,8 +211,8 @@ def _restore_bytes(settings: Settings, archive: Archive, data: bytes) -> dict:
 class Restore(Work):
     """One run over one folder. Errors of the whole job are raised as JobError."""
 
-    def __init__(self, options: Options, get_context: Callable):
-        super().__init__(options, get_context)
+    def __init__(self, options: Options, start: Callable[..., Runner]):
+        super().__init__(options, start)
         self._lock = threading.Lock()
         self._table: report.Csv | None = None
         self._failures: report.Csv | None = None
@@ -263,8 +257,8 @@ class Restore(Work):
             output=str(options.output.resolve()),
             run=uuid.uuid4().hex[:12],
         )
-        basis_file = None if options.basis is None else Path(options.basis).name
-        self.settings = Settings(folders, options.wanted, basis_file)
+        basis = None if options.basis is None else os.path.abspath(options.basis)
+        self.settings = Settings(folders, options.wanted, basis)
         self.task = partial(restore_archives, self.settings)
         names = [source.name for source in found.sources]
         pictures = picture_names(dict(zip(names, names, strict=True)), options.wanted.suffix)
@@ -305,7 +299,7 @@ class Restore(Work):
         def some(count: int) -> list[Source]:
             return found.sources[:: max(1, len(found.sources) // count)]
 
-        with self.started(self.settings.folders, self.settings.basis_file, some) as runner:
+        with self.started(self.settings.folders, some) as runner:
             self.outcome.cores = runner.cores
             ended = self.outcome.counts.total()
             self._progress.phase("restoring", total=len(found.sources), unit="archives")

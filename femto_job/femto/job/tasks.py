@@ -14,12 +14,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from femto import LaffError, codec, target
-from femto.container import unpack_metadata
-from femto.folder import Source
-from femto.samples import Counts, Levels, Span
-from femto.whole import whole_file
-
+from .. import LaffError, codec, target
+from ..container import unpack_metadata
+from ..folder import Source
+from ..samples import Counts, Levels, Span
+from ..whole import whole_file
 from . import measure, pulse, runner
 from .look import Look
 from .plan import Picture

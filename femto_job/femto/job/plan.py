@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from femto.errors import JobError, printable
-from femto.folder import Found, Source, find
-from femto.samples import dtype_of
+from ..errors import JobError, printable
+from ..folder import Found, Source, find
+from ..samples import dtype_of
 
 SUFFIX = ".laff.gz"
 FIXED_COST = 50_000
@@ -87,7 +87,7 @@ def require_pictures(
 ) -> Found:
     """The pictures of a folder as `femto.folder.find` lists them; JobError if it has none at
     all."""
-    from femto.pictures import EXTENSIONS
+    from ..pictures import EXTENSIONS
 
     try:
         found = find(folder, EXTENSIONS, recursive=recursive, skip=skip, into=into)

@@ -144,7 +144,7 @@ class Sandbox:
             self._end()
             path = sys.path if self._search_path is None else self._search_path
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from femto_spark.sandbox import serve; serve()"],
+                [sys.executable, "-c", "from femto.job.sandbox import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -397,8 +397,8 @@ def _limit_memory(nbytes: int) -> None:
 
 def _answer(request: dict, data: bytes | None, state: dict):
     try:
-        from femto import LaffError, pictures
-        from femto.container import pack_metadata
+        from .. import LaffError, pictures
+        from ..container import pack_metadata
 
         source = request.get("path") if data is None else data
         if request["do"] == "probe":

@@ -2,21 +2,21 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from femto.bases import DEFAULT
-from femto.target import DEFAULT_QUALITY
-
+from ..bases import DEFAULT
+from ..target import DEFAULT_QUALITY
 from . import measure
 from .plan import Picture
-from .runner import Folders
+from .runner import Folders, local_file
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; see compress.py."""
+    """What the user asked for; see femto.cli.compress."""
 
     input: Path
     output: Path
@@ -79,18 +79,10 @@ class Settings:
     options: Options
     fingerprint: str = ""
 
-    @property
-    def basis_file(self) -> str | None:
-        """The name under which Spark ships a basis that does not come with femto."""
-        return None if self.options.basis == DEFAULT else Path(self.options.basis).name
-
     def local_basis(self) -> str:
         """The basis as femto wants it in this process: a name or a path."""
-        if self.basis_file is None:
-            return self.options.basis
-        from pyspark import SparkFiles
-
-        return SparkFiles.get(self.basis_file)
+        basis = self.options.basis
+        return basis if basis == DEFAULT else local_file(os.path.abspath(basis))
 
     def declared_bits(self, picture: Picture) -> int | None:
         """The bits that a picture's samples have, by the user or by its file; None if they are to

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from femto.errors import printable
-
+from ..errors import printable
 from .plan import which
 from .progress import bytes_text, seconds_text
 

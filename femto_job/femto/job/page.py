@@ -9,10 +9,9 @@ import html
 from pathlib import Path
 from string import Template
 
-from femto.errors import printable
-from femto.folder import Names
-from femto.target import DEFAULT_QUALITY
-
+from ..errors import printable
+from ..folder import Names
+from ..target import DEFAULT_QUALITY
 from .plan import SHOWN, which
 from .progress import bytes_text, seconds_text
 from .summary import Totals, change
