@@ -1,9 +1,9 @@
 """Compile all kernels beforehand: python -m femto.build [--output FOLDER] [TARGET ...]
 
-Makes one library for each target, by default for this machine, in FOLDER, by default this account's
-cache of femto. Needs numba, and to link the machine's `cc` or, for other systems and processors,
-`ziglang` from PyPI. For x86-64 there are two, for processors of the levels v2 and v3: femto takes
-the best one that runs.
+Makes one library for each target, by default those that run on this machine, in FOLDER, by default
+this account's cache of femto. Needs numba, and to link the machine's `cc` or, for other systems and
+processors, `ziglang` from PyPI. For x86-64 there are two, for processors of the levels v2 and v3:
+femto takes the better one that runs.
 
 numba's part is to make LLVM code of Python; that is taken before anything is optimised for the
 machine at hand, gets a C function around each kernel (see `kernels`), and is optimised for the
@@ -297,11 +297,12 @@ def address(variant: Variant) -> int:
 
 
 def all_variants() -> list[Variant]:
-    """Everything that a library holds."""
+    """Everything that a library holds, in an order that is always the same."""
     for name in kernels.SOURCES:
         if name != "build.py":
             importlib.import_module(f".{name[:-3]}", __package__)
-    return [variant for kernel in kernels.KERNELS for variant in kernel.variants]
+    found = [variant for kernel in kernels.KERNELS for variant in kernel.variants]
+    return sorted(found, key=lambda variant: variant.name)
 
 
 def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
@@ -345,7 +346,7 @@ def _made(names: list[str]):
 def _link(name: str, compiled: Path, linked: Path, exports: list[str]) -> None:
     """Make a library of an object file. Raises LaffError if there is nothing to do it with."""
     # What it exports needs nothing, not even a C library.
-    options = ["-shared", "-nostdlib", "-s", "-Wl,--build-id=none"]
+    options = ["-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-z,defs"]
     compiler = [shutil.which("cc")] if name in kernels.targets() else [None]
     if compiler == [None]:
         if importlib.util.find_spec("ziglang") is None:
@@ -376,7 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
         "targets",
         nargs="*",
         metavar="TARGET",
-        help=f"what to compile for, by default this machine: {', '.join(TARGETS)}",
+        help=f"what to compile for, by default what runs on this machine: {', '.join(TARGETS)}",
     )
     parser.add_argument(
         "--output",
@@ -390,7 +391,9 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is None:
             raise LaffError("there is no folder to write to: name one with --output")
         folder.mkdir(parents=True, exist_ok=True)
-        names = options.targets or kernels.targets()[:1]
+        names = options.targets or kernels.targets()
+        if not names:
+            raise LaffError("nothing can be compiled for this machine: name a target")
         build(names, folder, functools.partial(print, flush=True))
     except (LaffError, OSError) as error:
         print(f"femto.build: {error}", file=sys.stderr)

@@ -21,7 +21,8 @@ SMALL = ("v2-pixel", "v2-row", "v2-constant", "v2-near-grey-fast")
 
 def on_a_road(road: str, names, **environment) -> dict:
     """What came out of golden archives in a process on this road."""
-    env = os.environ | {"FEMTO_JIT": road, "PYTHONPATH": str(FOLDER.parents[1] / "femto_job")}
+    path = [str(FOLDER.parents[1] / "femto_job"), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"FEMTO_JIT": road, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     env |= environment
     done = subprocess.run(
         [sys.executable, FOLDER / "on_a_road.py", *names],
