@@ -36,7 +36,7 @@ __all__ = [
 if not TYPE_CHECKING:  # for checkers of types, whatever is not there would be
 
     def __getattr__(name: str):
-        # The codec pulls in numba, half a second; those who only want LaffError need not wait.
+        # The codec pulls in NumPy; those who only want LaffError need not wait.
         if name in ("Features", "features"):
             from . import feature_map as home
         elif name in __all__:

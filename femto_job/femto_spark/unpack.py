@@ -1,9 +1,8 @@
 """A worker gets the packages as a zip in a folder of its application; this unpacks them once.
 
-numba keeps compiled code by the path of its source. From the application's own folder every job
-would compile everything again on every node; from a folder named after the content of the zip it
-is done once for each version of femto. Nothing else of the package may be imported here: this
-runs before anything else does.
+From a folder named after the content of the zip, code that is compiled, Python's and femto's own,
+is found again by the next job; the application's own folder goes with the application. Nothing
+else of the package may be imported here: this runs before anything else does.
 """
 
 import hashlib
