@@ -7,16 +7,14 @@
 Without --real the files do not exist: the list of them, their headers and their records are made
 up, of every hundredth a failure. All else is the job itself: Spark, tasks, names, records, rows and
 the report. It runs twice: from nothing, then again over the records of the first run. Memory is the
-peak of the resident set of the driver's two processes, Python and Java (Linux); CPU seconds are
-those of all processes.
+peak of the resident set of the driver's two processes, Python and Java (Linux); so are
+CPU seconds theirs alone.
 """
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,9 +26,6 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench  # noqa: F401  one thread, femto of this checkout
-
-SUBREAPER = 36
-"""Of Linux's prctl: processes whose parent has ended become this one's children."""
 
 
 @contextlib.contextmanager
@@ -99,6 +94,12 @@ def peak(pid: int | str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
+def cpu_seconds(pid: int | str) -> float:
+    """CPU time of a process so far, without that of its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def child(options, work: Path) -> None:
     """One run in this process; prints what it took, as JSON."""
     from femto.job.compressing import Job, Options
@@ -116,6 +117,7 @@ def child(options, work: Path) -> None:
         outcome = Job(wanted, partial(SparkRunner, context)).run()
     found = {
         "seconds": time.perf_counter() - began,
+        "cpu": cpu_seconds("self") + cpu_seconds(java),
         "python": peak("self"),
         "java": peak(java),
         **{status: outcome.count(status) for status in ("done", "skipped", "failed")},
@@ -128,24 +130,16 @@ def child(options, work: Path) -> None:
 
 
 def run(options, work: Path) -> dict:
-    """One run in a fresh process: what `child` tells, and the CPU seconds of all its processes."""
+    """One run in a fresh process: what `child` tells."""
     words = ["--files", str(options.files), "--reader", options.reader, "--child", str(work)]
     words += ["--real"] if options.real else []
     words += [] if options.report else ["--no-report"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"bench: a run ended with status {done.returncode}")
-    while True:  # Spark's own processes end after the one that started them
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return json.loads(done.stdout.splitlines()[-1]) | {"cpu": cpu}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def report(files: int, runs: dict[str, dict]) -> str:
@@ -181,7 +175,6 @@ def main(argv=None) -> None:
     if options.child:
         child(options, options.child)
         return
-    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "in").mkdir()
