@@ -28,6 +28,11 @@ if [ -z "$input" ]; then
     set -- --input "$femto_home/samples" "$@"
 fi
 
+# Once for all processes of this account. Without a linker each compiles what it needs.
+if command -v cc > /dev/null; then
+    PYTHONPATH=$femto_home/femto_job "$python" -m femto.build native > /dev/null || :
+fi
+
 # Java mangles file names with letters beyond ASCII unless the locale has them.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in
     *UTF-8 | *utf8) ;;

@@ -35,7 +35,9 @@ class BuildWithLibraries(build_py):
         if names:
             from femto.build import build
 
-            build(names, Path(self.build_lib) / "femto" / "_library", self._say)
+            folder = Path(self.build_lib) / "femto" / "_library"
+            for path in build(names, folder, self._say):
+                self._say(f"femto is compiled: {path}")
         else:
             self._say(f"femto is not compiled for {platform(self.distribution)}: it needs numba")
 

@@ -308,7 +308,8 @@ def all_variants() -> list[Variant]:
 def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
     """Make the libraries of these targets in a folder; returns their paths. Raises LaffError.
 
-    Those that this account has made of these sources before are copied from its cache.
+    Those that this account has made of these sources before are copied from its cache; `say` gets a
+    line if others are to be compiled, which takes time.
     """
     for name in names:
         if name not in TARGETS:
@@ -317,14 +318,13 @@ def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
     kept = [place / library_name(name) for place, name in zip(kept, names, strict=True)]
     missing = [(n, path) for n, path in zip(names, kept, strict=True) if not kernels.usable(path)]
     if missing:
-        say(f"Compiling femto for {', '.join(n for n, _ in missing)} (once, about a minute) ...")
+        say(f"Compiling femto for {', '.join(n for n, _ in missing)} (once: half a minute) ...")
         for (_, path), made in zip(missing, _made([n for n, _ in missing]), strict=True):
             write_whole(path, made)
     found = [folder / path.name for path in kept]
     for path, source in zip(found, kept, strict=True):
         if path != source:
             write_whole(path, source.read_bytes())
-        say(f"femto is compiled: {path}")
     return found
 
 
@@ -377,7 +377,8 @@ def main(arguments: list[str] | None = None) -> int:
         "targets",
         nargs="*",
         metavar="TARGET",
-        help=f"what to compile for, by default what runs on this machine: {', '.join(TARGETS)}",
+        help="what to compile for, by default what runs on this machine; native: what runs best "
+        f"on it; {', '.join(TARGETS)}",
     )
     parser.add_argument(
         "--output",
@@ -391,10 +392,12 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is None:
             raise LaffError("there is no folder to write to: name one with --output")
         folder.mkdir(parents=True, exist_ok=True)
-        names = options.targets or kernels.targets()
-        if not names:
+        here = kernels.targets()
+        if not here and not set(options.targets) - {"native"}:
             raise LaffError("nothing can be compiled for this machine: name a target")
-        build(names, folder, functools.partial(print, flush=True))
+        names = [here[0] if name == "native" else name for name in options.targets or here]
+        for path in build(names, folder, functools.partial(print, file=sys.stderr, flush=True)):
+            print(f"femto is compiled: {path}")
     except (LaffError, OSError) as error:
         print(f"femto.build: {error}", file=sys.stderr)
         return 1

@@ -233,6 +233,32 @@ open(made, "wb").write(archive)
 TELL = "print(kernels.road().name, sorted({'numba', 'llvmlite', 'scipy'} & set(sys.modules)))"
 
 
+def test_the_command_says_what_it_made_and_where(monkeypatch, tmp_path, capsys):
+    from femto import build
+
+    asked = []
+
+    def made(names):
+        asked.extend(names)
+        return [kernels.fingerprint().encode() for _ in names]
+
+    monkeypatch.setattr(build, "_made", made)
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    assert build.main(["native", "--output", str(tmp_path / "out")]) == 0
+    best = kernels.targets()[0]
+    path = tmp_path / "out" / kernels.library_name(best)
+    told = capsys.readouterr()
+    assert asked == [best] and path.is_file()
+    assert told.out == f"femto is compiled: {path}\n"
+    assert told.err == f"Compiling femto for {best} (once: half a minute) ...\n"
+    assert build.main(["native"]) == 0  # made before
+    told = capsys.readouterr()
+    assert asked == [best] and not told.err
+    assert build.main(["linux-vax"]) == 1
+    assert "linux-vax is no target: choose of linux-" in capsys.readouterr().err
+
+
 def test_nothing_of_numba_is_imported_to_use_femto(package, nowhere, tmp_path, repository):
     made = tmp_path / "a.laff.gz"
     assert run(f"made = {str(made)!r}" + USE + TELL, package, **nowhere) == "library []"
