@@ -85,6 +85,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.parent.is_dir():
         raise JobError(f"{options.output.parent}: no such folder: make it, or choose another")
     require("scipy", what="learning")
+    from ..bases import check_name
+
+    check_name(options.name or options.output.stem)  # not after hours of learning
     return _from_scratch(options) if options.from_scratch else _learn(options)
 
 
@@ -116,7 +119,6 @@ def _from_scratch(options: argparse.Namespace) -> int:
     from .. import bases, display, pictures, training
 
     name = options.name or options.output.stem
-    bases.check_name(name)
     loaded = []
     for path in sorted(options.input.rglob("*")):
         if not path.is_file() or path.suffix.lower() not in pictures.EXTENSIONS:
