@@ -137,7 +137,7 @@ def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
     look = f"""
 set -e
 /opt/femto/current/bin/python -c 'from femto.job import report; report.IS_NEW'
-test -z "$(find /var/lib/spark/cache -name '*.nbc' -newer /opt/femto/envs/{new}/.complete)"
+test -z "$(find /var/lib/spark/cache -name '*.o' -newer /opt/femto/envs/{new}/.complete)"
 """
     for host in CLUSTER:
         cluster.shell(host, look)
@@ -202,7 +202,7 @@ echo other > envs/other/.complete
 
 def compiled(cluster, host: str, folders: str) -> set[str]:
     """What is compiled of femto there: files, their sizes, and the seconds when they were made."""
-    find = f"cd /var/lib/spark/cache/femto && find {folders} -name '*.nb?' -printf '%p %s %T@\\n'"
+    find = f"cd /var/lib/spark/cache/femto && find {folders} -name '*.o' -printf '%p %s %T@\\n'"
     return {re.sub(r"[.]\d*$", "", line) for line in cluster.shell(host, find).splitlines()}
 
 
