@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import repeat
 from typing import Any, BinaryIO, TypeAlias, TypedDict
 
@@ -101,17 +101,35 @@ def encode_tile(
     levels = levels_of(8 * pixels.itemsize) if levels is None else levels
     limits = levels if limits is None else limits
     check_limits(pixels, limits)
-    return code_tile(
-        pixels,
-        step,
-        load_basis(basis),
-        levels=levels,
-        limits=limits,
-        passes=passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
-        tune=tune,
-        classes=effort != "fast",
-        watch=watch,
-    )
+    plan: dict[str, Any] = {
+        "levels": levels,
+        "limits": limits,
+        "passes": passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
+        "tune": tune,
+        "classes": effort != "fast",
+    }
+    first = pixels[0, 0]
+    if not ((pixels[0] == first).all() and (pixels == first).all()):
+        return code_tile(pixels, step, load_basis(basis), watch=watch, **plan)
+    sample = tuple(np.ravel(first).tolist())
+    blank = _code_blank(pixels.shape, pixels.dtype.str, sample, step, basis, **plan)
+    seen = None if watch is None else watch(pixels, blank.seen)
+    return dataclasses.replace(blank, seen=seen)
+
+
+@functools.lru_cache(maxsize=4)
+def _code_blank(
+    shape: tuple[int, ...],
+    dtype: str,
+    sample: tuple[int, ...],
+    step: float,
+    basis: str,
+    **plan: Any,
+) -> EncodedTile:
+    """A tile of one colour, and its reconstruction as what was seen of it. Scans and slides have
+    thousands of these, which are coded once."""
+    pixels = np.full(shape, sample if len(shape) == 3 else sample[0], dtype)
+    return code_tile(pixels, step, load_basis(basis), watch=lambda _, decoded: decoded, **plan)
 
 
 def check_limits(pixels: NDArray[Any], limits: Levels) -> None:
@@ -393,7 +411,7 @@ def encode_picture(
 
         def coded(tile: Tile, step: float) -> EncodedTile:
             pixels = window(tile, picture)
-            look = None if watch is None else partial(watch, tile, span.levels)
+            look = None if watch is None else functools.partial(watch, tile, span.levels)
             return encode_tile(
                 pixels, step=step, levels=span.levels, limits=span.limits, watch=look, **plan
             )

@@ -37,6 +37,14 @@ def test_ssim_is_that_of_scikit_image(channels):
     assert measure.Similarity.of(a, b, 255).mean == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [(90, 110), (11, 40), (5, 7)])
+def test_equal_tiles_are_not_measured_for_long(size):
+    a = picture(*size, 3)
+    expected = measure.ssim_map(measure.luma(a), measure.luma(a), 255)
+    found = measure.Similarity.of(a, a.copy(), 255)
+    assert (found.windows, found.total) == (expected.size, pytest.approx(expected.sum()))
+
+
 def test_sums_over_parts_equal_the_whole():
     pairs = [(picture(40, 50, s), noisy(picture(40, 50, s))) for s in range(3)]
     parts = [measure.Similarity.of(a, b, 255) for a, b in pairs]

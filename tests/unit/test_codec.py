@@ -151,6 +151,28 @@ def test_tiles_decode_alone_and_in_bands():
     assert (np.concatenate([band for _, band in bands]) == decoded).all()
 
 
+@pytest.mark.parametrize("white", [200, (200, 10, 90)])
+def test_tiles_of_one_colour_are_coded_once(white, monkeypatch):
+    code_tile, coded, seen = codec.code_tile, [], []
+
+    def counted(pixels, *args, **options):
+        coded.append(pixels.shape[:2])
+        return code_tile(pixels, *args, **options)
+
+    image = np.full((64, 4 * 1024 + 8, *np.shape(white)), white, np.uint8)
+    image[7, 1030] = 0
+    cut = [image[:, t.x : t.x + t.width] for t in tiles.tile_grid(*image.shape[:2])]
+    expected = [codec.encode_tile(pixels, step=5.5) for pixels in cut]
+    codec._code_blank.cache_clear()
+    monkeypatch.setattr(codec, "code_tile", counted)
+    for pixels, right in zip(cut, expected, strict=True):
+        made = codec.encode_tile(pixels, step=5.5, watch=lambda *pair: seen.append(pair))
+        assert (made.blocks, made.layers, made.sse) == (right.blocks, right.layers, right.sse)
+        assert np.array_equal(seen[-1][0], pixels)
+        assert ((seen[-1][1] - pixels.astype(float)) ** 2).sum() == made.sse
+    assert coded == [(64, 1024), (64, 1024), (64, 8)]
+
+
 def test_array_likes_are_read_a_tile_at_a_time():
     image = scene(1100, 1060)
     seen = []
