@@ -24,9 +24,10 @@ from bench.measure import find, load
 from bench.metrics import psnr
 from bench.report import markdown
 from bench.run import say
-from femto import bases, blocks, kstrings, model, partition
-from femto.blocks import Layout
-from femto.contexts import Field
+from femto.basis import bases
+from femto.coding import blocks, kstrings, model, partition
+from femto.coding.blocks import Layout
+from femto.coding.contexts import Field
 from femto.samples import levels_of
 
 STEPS = (7.0, 12.0, 20.0, 34.0, 58.0)

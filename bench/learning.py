@@ -37,11 +37,12 @@ import femto
 from bench.metrics import psnr_db
 from bench.report import markdown
 from bench.run import machine, say
-from femto import feature_map, kstrings, partition
-from femto.bases import load_basis
-from femto.blocks import ZIGZAG, Layout
+from femto.basis.bases import load_basis
+from femto.coding import kstrings, partition
+from femto.coding.blocks import ZIGZAG, Layout
+from femto.coding.contexts import Field
 from femto.container import PASSES
-from femto.contexts import Field
+from femto.learning import feature_map
 from femto.samples import levels_of
 
 matplotlib.use("Agg")

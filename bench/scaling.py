@@ -250,7 +250,7 @@ def main(argv=None) -> None:
             for share in (4, 1):
                 megapixels = math.ceil(options.megapixels / share)
                 runs.append(run("train", where, folders[options.copies], megapixels))
-    from femto.bases import load_basis
+    from femto.basis.bases import load_basis
 
     found = {"runs": runs, "basis_nbytes": len(pickle.dumps(load_basis()))}
     if options.output:

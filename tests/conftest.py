@@ -139,7 +139,8 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def library(repository) -> Path:
     """femto's kernels compiled beforehand, where femto finds them; made once for these sources."""
-    from femto import build, kernels
+    from femto import build
+    from femto.coding import kernels
 
     return build.build(kernels.targets(), kernels.cache_folder())[0]
 
@@ -156,7 +157,7 @@ def femto_data() -> Path:
 @pytest.fixture(scope="session")
 def own_basis(tmp_path_factory) -> Path:
     """The file of a basis that does not ship: the shipped one with other prices of classes."""
-    from femto import bases
+    from femto.basis import bases
 
     photo = bases.load_basis()
     path = tmp_path_factory.mktemp("basis of one's own") / "own.basis"

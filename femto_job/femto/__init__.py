@@ -16,7 +16,7 @@ from .errors import LaffError
 if TYPE_CHECKING:
     from .codec import decode, decode_bands, decode_layers, encode, info, parse, truncate
     from .container import Archive
-    from .feature_map import Features, features
+    from .learning.feature_map import Features, features
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,7 +38,7 @@ if not TYPE_CHECKING:  # for checkers of types, whatever is not there would be
     def __getattr__(name: str):
         # The codec pulls in NumPy; those who only want LaffError need not wait.
         if name in ("Features", "features"):
-            from . import feature_map as home
+            from .learning import feature_map as home
         elif name in __all__:
             from . import codec as home
         else:

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 
-from . import kernels
+from .coding import kernels
+from .coding.kernels import Variant, cache_folder, fingerprint, library_name
 from .errors import LaffError
-from .kernels import Variant, cache_folder, fingerprint, library_name
-from .whole import write_whole
+from .files.whole import write_whole
 
 
 class Target(NamedTuple):
@@ -300,7 +300,7 @@ def all_variants() -> list[Variant]:
     """Everything that a library holds, in an order that is always the same."""
     for name in kernels.SOURCES:
         if name != "build.py":
-            importlib.import_module(f".{name[:-3]}", __package__)
+            importlib.import_module(f".{name[:-3].replace('/', '.')}", __package__)
     found = [variant for kernel in kernels.KERNELS for variant in kernel.variants]
     return sorted(found, key=lambda variant: variant.name)
 

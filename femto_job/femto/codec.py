@@ -13,9 +13,11 @@ from typing import Any, BinaryIO, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks, container, kstrings, partition
-from .bases import Basis, basis_of, load_basis
-from .blocks import Layout
+from . import container
+from .basis.bases import Basis, basis_of, load_basis
+from .coding import blocks, kstrings, partition
+from .coding.blocks import Layout
+from .coding.contexts import Field
 from .container import (
     BELIEVED_PIXELS,
     AnyPath,
@@ -29,7 +31,6 @@ from .container import (
     Wanted,
     check_pixels,
 )
-from .contexts import Field
 from .errors import LaffError
 from .samples import Counts, Levels, Mapped, Picture, Span, dtype_of, levels_of, mapped, restore
 from .target import StepSearch

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bases import check_basis
+from .basis.bases import check_basis
 from .container import BELIEVED_PIXELS, AnyPath
 from .errors import LaffError
-from .feature_map import COMPONENTS, check_components, check_grid, features, vector_names
+from .learning.feature_map import COMPONENTS, check_components, check_grid, features, vector_names
 
 try:
     from joblib import Parallel, delayed

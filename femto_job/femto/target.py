@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 
-from .blocks import GREY_SCALE
+from .coding.blocks import GREY_SCALE
 from .container import finest_step
 from .errors import LaffError
 from .samples import Levels

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from femto.errors import JobError, printable
-from femto.folder import Source
+from femto.files.folder import Source
 from femto.job.runner import Runner, Stopped, files_are_in, halves
 
 from . import session

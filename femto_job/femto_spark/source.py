@@ -23,7 +23,7 @@ from pyspark.sql.types import (
 
 from femto.container import BELIEVED_PIXELS
 from femto.errors import LaffError, printable
-from femto.folder import ARCHIVES, find
+from femto.files.folder import ARCHIVES, find
 
 IMAGE = StructType(
     [
@@ -59,7 +59,7 @@ class LaffDataSource(DataSource):
 
     Columns: path (as given), width, height (pixels), bits (per sample), bytes (of the archive),
     error (why the archive could not be read, else null); with the option `features` also features
-    (a vector for pyspark.ml, see `femto.feature_map.Features.vector`), with `image` also image
+    (a vector for pyspark.ml, see `femto.Features.vector`), with `image` also image
     (pyspark's image schema: 8 bits, blue first; of deeper pictures the levels that they use).
 
     Spark's interface for sources in Python does not tell them which columns a query uses. So
@@ -101,7 +101,8 @@ class _Settings:
     """The options of a read, checked. Raises LaffError for one that is wrong."""
 
     def __init__(self, options):
-        from femto import bases, feature_map
+        from femto.basis import bases
+        from femto.learning import feature_map
 
         options = {key.lower(): value for key, value in options.items()}
         unknown = sorted(set(options) - _OPTIONS)

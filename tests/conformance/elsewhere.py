@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from femto import kernels
+from femto.coding import kernels
 
 HOST = r"""
 #include <dlfcn.h>

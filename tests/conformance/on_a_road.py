@@ -19,7 +19,7 @@ from make_golden import GOLDEN, strings_hash
 from test_golden import MANIFEST, picture
 
 import femto
-from femto import kernels
+from femto.coding import kernels
 
 if place := json.loads(os.environ.get("ELSEWHERE", "null")):
     road = elsewhere.WebAssembly if isinstance(place, str) else elsewhere.Emulated

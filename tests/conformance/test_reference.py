@@ -20,10 +20,11 @@ from PIL import Image
 from test_golden import picture
 
 import femto
-from femto import blocks, codec, kstrings
-from femto.bases import load_basis
-from femto.blocks import Layout
-from femto.contexts import Field
+from femto import codec
+from femto.basis.bases import load_basis
+from femto.coding import blocks, kstrings
+from femto.coding.blocks import Layout
+from femto.coding.contexts import Field
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -11,7 +11,8 @@ import pytest
 from elsewhere import HOST
 from test_golden import MANIFEST
 
-from femto import build, kernels
+from femto import build
+from femto.coding import kernels
 from femto.errors import LaffError
 
 FOLDER = Path(__file__).parent

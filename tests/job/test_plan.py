@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from femto import folder
 from femto.codec import tile_grid
+from femto.files import folder
 from femto.job import plan
 from femto.job.catalog import Catalog
 from femto.job.plan import Picture, Source

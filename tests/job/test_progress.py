@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 from job_tools import HANGS, picture, save
 
-from femto import build, kernels
+from femto import build
+from femto.coding import kernels
 from femto.job import progress, pulse, tasks
 from femto.job.compressing import Job, Options
 from femto.job.progress import Progress

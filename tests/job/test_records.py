@@ -7,9 +7,9 @@ import os
 import pytest
 
 from femto.errors import JobError
+from femto.files.whole import write_whole
 from femto.job import records
 from femto.job.records import Records, Rows, append_record
-from femto.whole import write_whole
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):

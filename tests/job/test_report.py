@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from job_tools import rows as read_rows
 
-from femto.folder import LeftOut
+from femto.files.folder import LeftOut
 from femto.job import page, plan, report
 from femto.job.compressing import Options, Outcome
 from femto.job.progress import bytes_text, seconds_text

@@ -27,10 +27,10 @@ import restore
 from femto import __main__ as femto_command
 from femto.errors import JobError
 from femto.job import restoring
+from femto.job.reconstruction import Wanted
 from femto.job.restoring import Options, Restore
+from femto.job.written import STATE_FOLDER
 from femto.pictures import open_page
-from femto.reconstruction import Wanted
-from femto.written import STATE_FOLDER
 from femto_spark.runner import SparkRunner
 
 NAMES = ("a", "b", "sub/c", "sub/deep/d")

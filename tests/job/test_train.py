@@ -15,9 +15,9 @@ pytest.importorskip("scipy")
 import decompressor
 import femto
 import train
-from femto import bases
+from femto.basis import bases
 from femto.errors import JobError
-from femto.folder import find
+from femto.files.folder import find
 from femto.job import learning
 from femto.job.learning import Learning, LocalSamples, Options
 from femto_spark.learn import SparkSamples

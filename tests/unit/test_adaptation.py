@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+import femto
+
 pytest.importorskip("scipy")
 
-from femto import adaptation, bases, training
-from femto.adaptation import Judged, Sample
+from femto.basis import adaptation, bases
+from femto.basis.adaptation import Judged, Sample
 from femto.samples import Levels
 
 
@@ -103,7 +105,7 @@ def test_nothing_seen_changes_nothing_that_is_known(prior):
 
 
 def test_the_basis_that_learning_began_with_is_left_as_it_is(prior, learned):
-    assert equal(prior, bases.read_basis(bases.Path(training.__file__).parent / "data/photo.basis"))
+    assert equal(prior, bases.read_basis(bases.Path(femto.__file__).parent / "data/photo.basis"))
     for basis in learned:
         assert not equal(basis, prior)
         for forth, back in zip(basis.forward, basis.backward, strict=True):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import femto
-from femto import bases, model
+from femto.basis import bases
+from femto.coding import model
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_rotations_are_orthonormal(photo):
 
 def test_edges_are_what_a_unit_score_draws(photo):
     """A plain NumPy reference for the border lines."""
-    from femto.blocks import ZIGZAG, dct_matrix
+    from femto.coding.blocks import ZIGZAG, dct_matrix
 
     cosines = dct_matrix(8)
     for c in (0, photo.classes - 1):

@@ -16,8 +16,8 @@ from PIL import Image, ImageCms
 
 import decompressor
 import femto
+from femto.job.written import STATE_FOLDER
 from femto.pictures import open_page
-from femto.written import STATE_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "femto_job" / "decompressor.py"
@@ -436,7 +436,7 @@ def test_an_archive_that_kills_its_process_costs_only_itself(tree, archives):
     (tree / "poisoned.py").write_text(
         f"import os, signal, sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
         "import decompressor\n"
-        "from femto import decompressing\n"
+        "from femto.job import decompressing\n"
         "make_picture = decompressing.make_picture\n"
         "def poisoned(archive, *arguments, **options):\n"
         "    if 'poison' in archive:\n"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import femto
-from femto import kernels
+from femto.coding import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +116,7 @@ def test_bare_environment(bare_python, tmp_path):
         "import femto, numpy as np\n"
         "pixels = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)\n"
         "assert femto.decode(femto.encode(pixels)).shape == (40, 60)\n"
-        "from femto import kernels; print(kernels.road().name)"
+        "from femto.coding import kernels; print(kernels.road().name)"
     )
     done = subprocess.run([bare_python, "-I", "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("library\n", 0), done.stderr

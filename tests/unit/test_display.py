@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import femto
-from femto import anatomy, blocks, display
+from femto import anatomy, display
+from femto.coding import blocks
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_16_bits_are_shown_in_8():
 @pytest.fixture
 def figures():
     pytest.importorskip("matplotlib").use("Agg")
-    from femto import figures
+    from femto.anatomy import figures
 
     yield figures
     figures.plt.close("all")

@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 import pytest
 
-from femto import contexts, entropy, model
-from femto.entropy import TABLES
-from femto.kernels import lifted, plain
+from femto.coding import contexts, entropy, model
+from femto.coding.entropy import TABLES
+from femto.coding.kernels import lifted, plain
 
 NO_STATE = np.zeros(1, np.int32)
 code_bit, finish, learn, mixed_probability, update_slot = (

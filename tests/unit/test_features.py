@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import femto
-from femto import codec, container, feature_map, pictures
-from femto.blocks import DCT, GREY_AXES, ZIGZAG, dct_matrix
+from femto import codec, container, pictures
+from femto.coding.blocks import DCT, GREY_AXES, ZIGZAG, dct_matrix
+from femto.learning import feature_map
 
 
 def picture(height, width, channels=1, bits=8, seed=1):

@@ -6,18 +6,22 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import resolve_name
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from femto import blocks, contexts, kernels, kstrings
+import femto
+from femto.coding import blocks, contexts, kernels, kstrings
+from femto.coding.kernels import KERNELS, packed
 from femto.errors import LaffError
-from femto.kernels import KERNELS, packed
 
-FEMTO = Path(kernels.__file__).parent
+FEMTO = Path(femto.__file__).parent
 ROAD = (
-    "from femto import kernels; road = kernels.road(); print(road.name, getattr(road, 'path', ''))"
+    "from femto.coding import kernels\n"
+    "road = kernels.road()\n"
+    "print(road.name, getattr(road, 'path', ''))"
 )
 
 
@@ -118,16 +122,22 @@ def test_the_fingerprint_is_of_all_modules_that_are_compiled():
     for kernel in KERNELS:
         copies(kernel.function)
     functions = list(copies.made)
-    modules = {f.__module__.rpartition(".")[2] for f in functions}
-    assert {"blocks", "contexts", "entropy", "kstrings", "partition", "restore"} <= modules
+    modules = {f.__module__ for f in functions}
+    coding = {"blocks", "contexts", "entropy", "kstrings", "partition", "restore"}
+    assert {f"femto.coding.{name}" for name in coding} <= modules
     used = {name for f in functions for name in f.__code__.co_names}
     for module in sorted(modules):
-        for node in ast.walk(ast.parse((FEMTO / f"{module}.py").read_text())):
+        package = module.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file_of(module).read_text())):
             names = {a.name for a in node.names} if isinstance(node, ast.ImportFrom) else set()
-            if used & names and node.level == 1:
-                modules.add(node.module)
-    found = {f"{module}.py" for module in modules}
-    assert found | {"build.py", "kernels.py"} == set(kernels.SOURCES)
+            if used & names and node.level:
+                modules.add(resolve_name(f"{'.' * node.level}{node.module}", package))
+    found = {str(file_of(module).relative_to(FEMTO)) for module in modules}
+    assert found | {"build.py", "coding/kernels.py"} == set(kernels.SOURCES)
+
+
+def file_of(module: str) -> Path:
+    return FEMTO.parent / f"{module.replace('.', '/')}.py"
 
 
 def test_kernels_are_written_once_for_all_roads():
@@ -151,7 +161,7 @@ def test_a_library_in_the_package_is_taken(package, nowhere):
 
 
 def test_a_library_of_other_sources_is_not_loaded(package, nowhere):
-    with open(package / "femto" / "kstrings.py", "a") as file:
+    with open(package / "femto" / "coding" / "kstrings.py", "a") as file:
         file.write("# changed\n")
     assert run(ROAD, package, **nowhere) == "compiler"
 
@@ -223,7 +233,7 @@ USE = """
 import sys
 import numpy as np
 import femto
-from femto import kernels
+from femto.coding import kernels
 pixels = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
 archive = femto.encode(pixels, quality=60)
 assert femto.decode(femto.truncate(archive, layers=3)).shape == pixels.shape
@@ -270,7 +280,7 @@ def test_nothing_of_numba_is_imported_to_use_femto(package, nowhere, tmp_path, r
         f"    runpy.run_path({program!r}, run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert not end.code\n"
-        "from femto import kernels\n"
+        "from femto.coding import kernels\n"
     )
     assert run(decompress + TELL, package, **nowhere).splitlines()[-1] == "library []"
     assert (tmp_path / "a.png").stat().st_size > 0
@@ -280,7 +290,7 @@ def test_nothing_of_numba_is_imported_to_use_femto(package, nowhere, tmp_path, r
 
 COMPILE = """
 import numpy as np
-from femto import contexts, kernels
+from femto.coding import contexts, kernels
 told = []
 kernels.LISTENERS.append(lambda: told.append(1))
 contexts._double(np.zeros(3, np.uint8), 9)
@@ -305,7 +315,9 @@ def test_compiled_code_is_kept_also_from_a_zip(tmp_path, nowhere, home):
 def test_equal_sources_give_equal_libraries(tmp_path, library):
     """Of three kernels, each compiled in a process of its own."""
     code = (
-        "import hashlib; from femto import build, kernels\n"
+        "import hashlib\n"
+        "from femto import build\n"
+        "from femto.coding import kernels\n"
         "build.all_variants()\n"
         "chosen = [k.variants[0] for k in kernels.KERNELS if k.name in\n"
         "          ('classes_patch_costs', 'kstrings_code_blocks', 'feature_map_spread')]\n"
@@ -323,8 +335,9 @@ def test_a_kernel_that_would_make_arrays_is_refused():
     """It would need numba's counting of references, which no library has."""
     code = (
         "import numpy as np\n"
-        "from femto import build, kernels\n"
-        "from femto.kernels import f32\n"
+        "from femto import build\n"
+        "from femto.coding import kernels\n"
+        "from femto.coding.kernels import f32\n"
         "@kernels.kernel\n"
         "def makes(x: f32[:]):\n"
         "    x[0] = np.zeros(3, np.float32)[1]\n"

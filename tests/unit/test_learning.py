@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib")
 
 import femto
 from bench import learning  # before femto: bench says which femto it is
-from femto.feature_map import vector_names
+from femto.learning.feature_map import vector_names
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ import io, os, resource, sys
 from pathlib import Path
 import numpy as np
 import femto
-from femto import bases, codec, container
+from femto import codec, container
+from femto.basis import bases
 
 noise = np.random.default_rng(1).integers(0, 256, (128, 128, 3)).astype(np.uint8)
 encoded = codec.encode_tile(noise, step=1.0)

@@ -47,8 +47,9 @@ def test_help_is_told_without_the_compiler(repository, program):
 def test_nothing_is_loaded_or_compiled_at_import(repository):
     code = (
         "import sys\n"
-        "from femto import codec, contexts, entropy, kstrings, partition, bases, blocks, classes\n"
-        "from femto import kernels\n"
+        "from femto import codec\n"
+        "from femto.basis import bases\n"
+        "from femto.coding import blocks, classes, contexts, entropy, kernels, partition\n"
         "assert len(kernels.KERNELS) > 10\n"
         "print(len(kernels._ROADS), sorted({'numba', 'llvmlite'} & set(sys.modules)))\n"
     )
@@ -56,7 +57,7 @@ def test_nothing_is_loaded_or_compiled_at_import(repository):
 
 
 def test_features_stays_a_function(repository):
-    code = "import femto, femto.feature_map, femto.feature_table; print(callable(femto.features))"
+    code = "import femto, femto.learning.feature_map; print(callable(femto.features))"
     assert run(code, PYTHONPATH=str(repository / "femto_job")).strip() == "True"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from femto.pool import Died, Pool
-from femto.whole import whole_file
+from femto.files.whole import whole_file
+from femto.job.pool import Died, Pool
 
 
 def square(number: int) -> int:

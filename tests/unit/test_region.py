@@ -5,7 +5,8 @@ import pytest
 from test_codec import scene
 
 import femto
-from femto import bases, codec, container
+from femto import codec, container
+from femto.basis import bases
 
 HEIGHT, WIDTH, TILE = 200, 330, 96
 """Three rows of four tiles, the last ones smaller."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from femto import restore
-from femto.bases import load_basis
-from femto.blocks import CELL, Layout
+from femto.basis.bases import load_basis
+from femto.coding import restore
+from femto.coding.blocks import CELL, Layout
 
 
 def tile(height, width, planes=3, *, seed=0, amplitude=30.0):
@@ -145,7 +145,7 @@ def test_a_colour_tile_has_the_luma_of_the_grey_one():
 
 def quantised(seed: int, step: float, size: int, shape=(96, 128)):
     """An original tile, and what block-wise quantisation of its scores leaves of it."""
-    from femto.blocks import dct_matrix
+    from femto.coding.blocks import dct_matrix
 
     planes, sizes, layout = tile(*shape, 1, seed=seed)
     n = CELL << size

@@ -19,7 +19,8 @@ from claims import GIGAPIXEL, claiming
 import decompressor
 import femto
 from femto import __main__ as command
-from femto import bases, codec, container, errors
+from femto import codec, container, errors
+from femto.basis import bases
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "\x1b]0;evil\x07\x9b31m\u202eabc\n"

@@ -5,7 +5,9 @@ import pytest
 
 import femto
 from femto import __main__ as command
-from femto import bases, classes, pictures, training
+from femto import pictures
+from femto.basis import bases, training
+from femto.coding import classes
 
 
 def picture(seed: int, shape=(192, 256, 3)) -> np.ndarray:

@@ -139,7 +139,7 @@ def run(options: argparse.Namespace, start=None) -> int:
     check_output(options.output)
     if options.report:
         require("pyarrow", "scipy", what="the report", remedy=", or choose --no-report")
-    from ..bases import load_basis
+    from ..basis.bases import load_basis
     from ..codec import StepSearch
     from ..job.compressing import Job, Options
     from ..job.summary import summary

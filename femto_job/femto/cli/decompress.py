@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         return info.run(options)
     if options.master is not None:
         return _on_spark(options)
-    from .. import decompressing
+    from ..job import decompressing
 
     return decompressing.run(options)
 

@@ -43,8 +43,9 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file; returns the exit status. Raises LaffError."""
-    from .. import bases, feature_map, feature_table
+    from ..basis import bases
     from ..errors import printable
+    from ..learning import feature_map, feature_table
 
     feature_map.check_components(options.components)
     feature_map.check_grid(options.grid)

@@ -30,6 +30,6 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what the archives hold; returns the exit status."""
-    from ..decompressing import show_all
+    from ..job.decompressing import show_all
 
     return show_all(options)

@@ -125,7 +125,7 @@ def add_reading(parser: Parser) -> None:
 
 
 def add_pictures(parser: Parser):
-    """What pictures are wanted and from which archives; see femto.reconstruction.Wanted. Returns
+    """What pictures are wanted and from which archives, see `job.reconstruction.Wanted`. Returns
     the group of the options that say how much of the data is used."""
     add = parser.add_argument
     add(

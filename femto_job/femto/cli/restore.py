@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, start=None) -> int:
     if options.basis is not None and not Path(options.basis).is_file():
         raise JobError(f"{options.basis}: no such file: name a .basis file with --basis")
     from ..job import restoring
-    from ..reconstruction import Wanted
+    from ..job.reconstruction import Wanted
 
     wanted = restoring.Options(
         input=options.input,

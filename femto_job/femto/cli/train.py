@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.parent.is_dir():
         raise JobError(f"{options.output.parent}: no such folder: make it, or choose another")
     require("scipy", what="learning")
-    from ..bases import check_name
+    from ..basis.bases import check_name
 
     check_name(options.name or options.output.stem)  # not after hours of learning
     return _from_scratch(options) if options.from_scratch else _learn(options)
@@ -116,7 +116,8 @@ def _learn(options: argparse.Namespace) -> int:
 def _from_scratch(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from .. import bases, display, pictures, training
+    from .. import display, pictures
+    from ..basis import bases, training
 
     name = options.name or options.output.stem
     loaded = []

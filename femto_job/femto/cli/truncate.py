@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the shorter archive; returns the exit status. Raises LaffError."""
     from .. import LaffError, truncate
     from ..errors import printable
-    from ..whole import write_whole
+    from ..files.whole import write_whole
 
     data = truncate(
         options.archive,

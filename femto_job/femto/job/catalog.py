@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 
-from ..folder import Source, folded
+from ..files.folder import Source, folded
 from .plan import archive_name, without_extension
 from .records import ROWS_AT_ONCE, Records
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import LaffError, codec
-from ..bases import load_basis
+from ..basis.bases import load_basis
 from ..errors import JobError, printable
-from ..folder import Found, LeftOut, Source
+from ..files.folder import Found, LeftOut, Source
 from ..samples import Counts, Levels, Span
 from . import measure, plan, pulse, report, tasks
 from .catalog import Catalog

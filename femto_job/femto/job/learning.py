@@ -1,7 +1,7 @@
 """Learning a basis from a folder of pictures, on many processes.
 
 These read the samples and keep them; what travels are bases, one way, and sums, the other. The same
-pictures, seed and budget give the same basis, on any number of cores: see `femto.adaptation`.
+pictures, seed and budget give the same basis, on any number of cores: see `femto.basis.adaptation`.
 """
 
 import contextlib
@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import LaffError, __version__, adaptation, bases, codec
-from ..adaptation import Sample
+from .. import LaffError, __version__, codec
+from ..basis import adaptation, bases
+from ..basis.adaptation import Sample
 from ..errors import JobError, printable
-from ..folder import Source
-from ..pool import Died, Pool, cores
+from ..files.folder import Source
 from ..samples import Counts, Levels
 from . import plan
+from .pool import Died, Pool, cores
 from .progress import Progress, bytes_text, seconds_text
 from .pulse import Seen
 from .sandbox import Sandbox, UnreadablePicture
@@ -40,7 +41,7 @@ STATE_PIXELS = 24_000_000
 PROBED = 16
 """Pictures whose headers tell how large pictures of this folder are."""
 STAGES = ("classes", "weights", "state", "filter")
-"""What is learned, in this order; see `femto.adaptation`."""
+"""What is learned, in this order; see `femto.basis.adaptation`."""
 FEWEST = 4
 """Fewer pictures are all learned from."""
 

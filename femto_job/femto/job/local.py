@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from itertools import chain
 
-from ..pool import Died, Pool, cores
+from .pool import Died, Pool, cores
 from .runner import Runner, Stopped, halves
 
 DIED = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from ..errors import printable
-from ..folder import Names
+from ..files.folder import Names
 from ..target import DEFAULT_QUALITY
 from .plan import SHOWN, which
 from .progress import bytes_text, seconds_text

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import JobError, printable
-from ..folder import Found, Source, find
+from ..files.folder import Found, Source, find
 from ..samples import dtype_of
 
 SUFFIX = ".laff.gz"
@@ -85,7 +85,7 @@ class Picture:
 def require_pictures(
     folder: Path, *, recursive: bool, skip: Path | None = None, into: Found | None = None
 ) -> Found:
-    """The pictures of a folder as `femto.folder.find` lists them; JobError if it has none at
+    """The pictures of a folder as `femto.files.folder.find` lists them; JobError if it has none at
     all."""
     from ..pictures import EXTENSIONS
 

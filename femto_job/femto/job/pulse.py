@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import kernels
+from ..coding import kernels
 
 PREFIX = "progress-"
 KEPT = 8

@@ -24,10 +24,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .. import journal
 from ..errors import JobError
-from ..folder import folded
-from ..whole import remove_parts
+from ..files import journal
+from ..files.folder import folded
+from ..files.whole import remove_parts
 
 STATE_FOLDER = ".femto-job"
 ROWS_AT_ONCE = 500

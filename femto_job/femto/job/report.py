@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..whole import whole_file, write_whole
+from ..files.whole import whole_file, write_whole
 from .page import Page
 from .plan import which
 

@@ -2,7 +2,7 @@
 
 An archive is restored by one task, band by band, so that memory does not grow with the picture;
 the largest archives come first. What is there already is known by what decompressor.py keeps, too
-(femto/written.py): where one of them stopped, either goes on.
+(see `written`): where one of them stopped, either goes on.
 """
 
 import contextlib
@@ -21,8 +21,11 @@ from pathlib import Path
 
 from .. import LaffError
 from ..errors import JobError, printable
-from ..folder import Found, Source
-from ..reconstruction import (
+from ..files.folder import Found, Source
+from ..files.whole import remove_parts, write_whole
+from . import report
+from .progress import bytes_text, seconds_text
+from .reconstruction import (
     Made,
     Wanted,
     find_archives,
@@ -32,12 +35,9 @@ from ..reconstruction import (
     remember,
     standing,
 )
-from ..whole import remove_parts, write_whole
-from ..written import Written
-from . import report
-from .progress import bytes_text, seconds_text
 from .records import Records
 from .runner import Folders, Item, Runner, Work, failure, gone, local_file
+from .written import Written
 
 COLUMNS = (
     "archive",
@@ -149,7 +149,7 @@ def _groups(archives: Iterable[Archive], limit: float) -> Iterator[list[Archive]
 def restore_archives(settings: Settings, groups: Iterator[list[Item]]) -> Iterator[dict]:
     """A partition of archives, each restored as a whole.
 
-    Yields for each a dict: `key` and either `record` (see femto.written) and `new`, or `data`,
+    Yields for each a dict: `key` and either `record` (see femto.job.written) and `new`, or `data`,
     `suffix` and `facts` of a picture that the driver is to write, or `error` (with `fatal`), or
     `unseen`.
     """

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import JobError, LaffError, printable
-from ..folder import Source
-from ..whole import write_whole
+from ..files.folder import Source
+from ..files.whole import write_whole
 from .progress import Progress
 from .records import STATE_FOLDER
 from .sandbox import Sandbox, UnreadablePicture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..bases import DEFAULT
+from ..basis.bases import DEFAULT
 from ..target import DEFAULT_QUALITY
 from . import measure
 from .plan import Picture

@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import LaffError, codec, target
 from ..container import unpack_metadata
-from ..folder import Source
+from ..files.folder import Source
+from ..files.whole import whole_file
 from ..samples import Counts, Levels, Span
-from ..whole import whole_file
 from . import measure, pulse, runner
 from .look import Look
 from .plan import Picture

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LaffError
+from ..files.whole import whole_file
 from ..samples import Levels, dtype_of, levels_of, to_bytes
-from ..whole import whole_file
 from .common import check_size, missing, os_error, quiet
 from .ifd import Tag, number, tree
 from .metadata import for_jpeg, for_png, for_tiff, for_webp

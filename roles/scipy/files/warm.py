@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import femto
-from femto import kernels
+from femto.coding import kernels
 from femto_spark import session, unpack
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import LaffError
 from .blocks import ZIGZAG, ZONES, inverse
 from .contexts import (
     MAGNITUDES,
@@ -56,7 +57,6 @@ from .entropy import (
     slot_probability,
 )
 from .equations import Equations, gather_magnitude, gather_sign, gather_zone
-from .errors import LaffError
 from .kernels import called, f32, i32, i64, inlined, kernel, only, u8
 from .model import (
     BAND,

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import contexts, entropy, model, partition, restore
-from .blocks import SIZES, ZIGZAG, ZONES
-from .container import AnyPath, Archive, is_plain
-from .contexts import Learned
-from .errors import LaffError
-from .kernels import packed
-from .whole import whole_file
+from ..coding import contexts, entropy, model, partition, restore
+from ..coding.blocks import SIZES, ZIGZAG, ZONES
+from ..coding.contexts import Learned
+from ..coding.kernels import packed
+from ..container import AnyPath, Archive, is_plain
+from ..errors import LaffError
+from ..files.whole import whole_file
 
 FORMAT = "laff-basis"
 VERSION = 2
@@ -337,7 +337,7 @@ def load_basis(name: str = DEFAULT) -> Basis:
     Raises LaffError if there is none or it is damaged.
     """
     if name == DEFAULT:
-        resource = importlib.resources.files(__package__) / "data" / f"{name}.basis"
+        resource = importlib.resources.files("femto") / "data" / f"{name}.basis"
         with importlib.resources.as_file(resource) as path:
             return read_basis(path)
     return read_basis(name)

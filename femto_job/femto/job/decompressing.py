@@ -13,9 +13,10 @@ from pathlib import Path
 
 import femto
 
-from .container import MAX_STREAM, arriving
-from .errors import LaffError, printable
-from .folder import LeftOut
+from ..container import MAX_STREAM, arriving
+from ..errors import LaffError, printable
+from ..files.folder import LeftOut
+from ..files.whole import remove_parts
 from .pool import Died, Pool, cores
 from .reconstruction import (
     Wanted,
@@ -26,7 +27,6 @@ from .reconstruction import (
     remember,
     standing,
 )
-from .whole import remove_parts
 from .written import Written
 
 
@@ -331,8 +331,8 @@ def as_line(name: str, facts: dict) -> str:
 
 def as_text(name: str, facts: dict) -> str:
     """The facts for people."""
-    from .display import depth_text
-    from .samples import dtype_of
+    from ..display import depth_text
+    from ..samples import dtype_of
 
     width, height = facts["width"], facts["height"]
     channels = 1 if facts["mode"] == "L" else 3

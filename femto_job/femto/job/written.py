@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import journal
+from ..files import journal
 
 STATE_FOLDER = ".femto-pictures"
 

@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codec, kstrings
-from .blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
-from .container import BELIEVED_PIXELS, PASSES, AnyPath, check_pixels
-from .errors import LaffError
-from .kernels import f32, f64, inlined, kernel, u8
-from .model import CLASSES
-from .tiles import tile_grid
+from .. import codec
+from ..coding import kstrings
+from ..coding.blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
+from ..coding.kernels import f32, f64, inlined, kernel, u8
+from ..coding.model import CLASSES
+from ..container import BELIEVED_PIXELS, PASSES, AnyPath, check_pixels
+from ..errors import LaffError
+from ..tiles import tile_grid
 
 COMPONENTS = 1
 """Default number of components: the first layer's. The coder adapts to what it has read, so that

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks, kstrings
-from .bases import Basis, load_basis
-from .blocks import CELL, ZIGZAG, ZONES
-from .codec import AnyArchive, decode_field, parse
-from .container import Archive
-from .contexts import Field
-from .samples import levels_of
-from .tiles import Tile, tile_grid
+from ..basis.bases import Basis, load_basis
+from ..codec import AnyArchive, decode_field, parse
+from ..coding import blocks, kstrings
+from ..coding.blocks import CELL, ZIGZAG, ZONES
+from ..coding.contexts import Field
+from ..container import Archive
+from ..samples import levels_of
+from ..tiles import Tile, tile_grid
 
 
 class Block(NamedTuple):

@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import bases, classes, codec, restore, training
-from .blocks import GREY_SCALE
-from .contexts import CONSTANT, ZONE_CONSTANT
-from .equations import new_equations
-from .samples import Levels
+from .. import codec
+from ..coding import classes, restore
+from ..coding.blocks import GREY_SCALE
+from ..coding.contexts import CONSTANT, ZONE_CONSTANT
+from ..coding.equations import new_equations
+from ..samples import Levels
+from . import bases, training
 
 ROUNDS = 5
 """Of assigning blocks to classes and updating these."""

@@ -17,8 +17,8 @@ import sys
 import numpy as np
 from scipy.optimize import linear_sum_assignment, nnls
 
-from . import bases, classes, kstrings, model, partition, restore
-from .blocks import (
+from ..coding import classes, kstrings, model, partition, restore
+from ..coding.blocks import (
     DCT,
     ZIGZAG,
     ZONES,
@@ -28,9 +28,10 @@ from .blocks import (
     dct_matrix,
     inverse,
 )
-from .contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field, sum_magnitudes
-from .equations import new_equations
-from .samples import Levels, levels_of
+from ..coding.contexts import CONSTANT, SIGNED, ZONE_CONSTANT, Field, sum_magnitudes
+from ..coding.equations import new_equations
+from ..samples import Levels, levels_of
+from . import bases
 
 STEPS = (7.0, 18.0, 50.0, 10.0, 33.0, 13.0, 24.0)
 """Quantiser steps at which the training pictures are coded, in turn. Their number has no divisor in

@@ -41,14 +41,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import LaffError
-from .whole import write_whole
+from ..errors import LaffError
+from ..files.whole import write_whole
 
 SOURCES = (
-    "blocks.py", "build.py", "classes.py", "contexts.py", "entropy.py", "equations.py",
-    "feature_map.py", "kernels.py", "kstrings.py", "model.py", "partition.py", "restore.py",
+    "build.py", "coding/blocks.py", "coding/classes.py", "coding/contexts.py", "coding/entropy.py",
+    "coding/equations.py", "coding/kernels.py", "coding/kstrings.py", "coding/model.py",
+    "coding/partition.py", "coding/restore.py", "learning/feature_map.py",
 )  # fmt: skip
 """The modules that hold kernels, or constants that are compiled into them."""
+_FEMTO = __package__.partition(".")[0]
+"""The package that they are in."""
 
 
 # --- what kernels take -----------------------------------------------------------------------
@@ -470,7 +473,7 @@ class _Compiler:
         self._lock = threading.Lock()
 
     def runner(self, variant: Variant) -> Callable:
-        from . import build
+        from .. import build
 
         with self._lock:
             return _calls(_PROTOTYPE(build.address(variant)), variant)
@@ -480,7 +483,7 @@ class _Compiler:
 def fingerprint() -> str:
     """SHA-256 of the sources that compiled code is made from; "" if they are not there."""
     digest = hashlib.sha256()
-    package = importlib.resources.files(__package__)
+    package = importlib.resources.files(_FEMTO)
     try:
         for name in SOURCES:
             digest.update(name.encode() + b"\0" + (package / name).read_bytes())
@@ -518,7 +521,7 @@ def cache_folder() -> Path | None:
     account.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    candidates = [Path(__file__).resolve().parent / "__pycache__"]
+    candidates = [Path(__file__).resolve().parents[1] / "__pycache__"]
     if os.environ.get("NUMBA_CACHE_DIR"):
         candidates.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]) / "femto")
     if os.environ.get("XDG_CACHE_HOME"):
@@ -578,7 +581,7 @@ def usable(path) -> bool:
 def _find_library() -> _Library | None:
     """The compiled library that came with the package, or that this account made; None if none
     fits."""
-    package = importlib.resources.files(__package__) / "_library"
+    package = importlib.resources.files(_FEMTO) / "_library"
     for target in targets():
         name = library_name(target)
         shipped = package / name

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import femto
 
-from .container import BELIEVED_PIXELS, check_pixels
-from .errors import LaffError
-from .folder import ARCHIVES, Found, LeftOut, find, folded
-from .pictures import write_picture
-from .pictures.metadata import unheld
-from .samples import dtype_of
+from ..container import BELIEVED_PIXELS, check_pixels
+from ..errors import LaffError
+from ..files.folder import ARCHIVES, Found, LeftOut, find, folded
+from ..pictures import write_picture
+from ..pictures.metadata import unheld
+from ..samples import dtype_of
 from .written import Written, append
 
 DARK = 1 << 14
@@ -61,7 +61,7 @@ class Wanted:
 
 
 def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
-    """The archives of a folder as `femto.folder.find` lists them. Raises OSError."""
+    """The archives of a folder as `femto.files.folder.find` lists them. Raises OSError."""
     return find(folder, ARCHIVES, recursive=recursive, skip=skip)
 
 

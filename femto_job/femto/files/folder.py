@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from .errors import printable
+from ..errors import printable
 
 ARCHIVES = (".laff.gz", ".laff")
 """What the names of archives end in."""

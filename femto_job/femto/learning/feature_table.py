@@ -4,11 +4,11 @@ import json
 import os
 from pathlib import Path
 
-from .container import BELIEVED_PIXELS
-from .errors import LaffError
+from ..container import BELIEVED_PIXELS
+from ..errors import LaffError
+from ..files.folder import ARCHIVES, find
+from ..files.whole import whole_file
 from .feature_map import features, vector_names
-from .folder import ARCHIVES, find
-from .whole import whole_file
 
 _ROWS = 512
 """Archives per row group: what is in memory."""

@@ -12,11 +12,11 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from . import anatomy, pictures, target
-from .codec import decode, encode, span_of, squared_error
-from .display import to_bytes
-from .errors import LaffError
-from .samples import Counts
+from .. import anatomy, pictures, target
+from ..codec import decode, encode, span_of, squared_error
+from ..display import to_bytes
+from ..errors import LaffError
+from ..samples import Counts
 
 COLOURS = {
     "femto": "#2457c5",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..samples import Levels
 from .blocks import (
     DCT,
     ZIGZAG,
@@ -29,7 +30,6 @@ from .blocks import (
 from .classes import TRADE, ZERO_LEVEL, block_cost
 from .kernels import called, f32, i32, i64, kernel, u8, u16
 from .kstrings import rotate
-from .samples import Levels
 
 _MAGNITUDE_ENDS = [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8, 2.5, 3.5, 5, 8, 16]
 _AROUND_ENDS = [0.08, 0.13, 0.2, 0.3, 0.42, 0.6, 0.9, 1.4, 2.2, 4]

@@ -12,8 +12,8 @@ neighbours in the lattice, and a block of any size is a square of it.
 
 import numpy as np
 
+from ..samples import Levels
 from .kernels import called, f32, i32, i64, kernel, u8, u16
-from .samples import Levels
 
 CELL = 8
 SUPER = 32

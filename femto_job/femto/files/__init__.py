@@ -1,0 +1,1 @@
+"""Files: `folder` finds them, `whole` writes them at once or not at all, `journal` appends."""
