@@ -7,13 +7,14 @@ import io
 import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import repeat
-from typing import Any, BinaryIO, TypeAlias, TypedDict
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import container
+from . import container, display
 from .basis.bases import Basis, basis_of, load_basis
 from .coding import blocks, kstrings, partition
 from .coding.blocks import Layout
@@ -25,6 +26,7 @@ from .container import (
     ByteStream,
     EncodedTile,
     ImageHeader,
+    Info,
     Layers,
     Stored,
     Tiles,
@@ -460,7 +462,13 @@ def parse(
             wanted(parsed)
     else:
         parsed = container.read(archive, layers=layers, wanted=wanted)
-    return parsed if basis is None else dataclasses.replace(parsed, basis_file=str(basis))
+    basis_file = parsed.basis_file if basis is None else str(basis)
+    return dataclasses.replace(parsed, basis_file=basis_file, preview=_preview)
+
+
+def _preview(parsed: Archive) -> dict[str, str]:
+    """What a notebook shows of a parsed archive."""
+    return display.mimebundle(info(parsed), partial(decode, parsed, samples=True))
 
 
 def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
@@ -676,33 +684,6 @@ def decode_layers(
 
     for parsed in container.arriving(stream, wanted=wanted):
         yield decode(parsed, basis=basis, threads=threads, max_pixels=None)
-
-
-class Info(TypedDict):
-    """What `info` tells of an archive."""
-
-    format: str
-    version: int
-    width: int
-    height: int
-    mode: str
-    bits: int
-    levels: list[int]
-    limits: list[int]
-    mapping: dict[str, Any] | None
-    source: str | None
-    icc: bytes | None
-    metadata: dict[str, Any] | None
-    properties: dict[str, str]
-    basis: dict[str, str]
-    step: float
-    passes: int
-    tune: str
-    tile: int
-    tiles: int
-    layers: int
-    nbytes: int
-    layer_nbytes: list[int]
 
 
 def info(archive: AnyArchive) -> Info:

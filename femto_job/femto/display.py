@@ -3,18 +3,16 @@
 import base64
 import html
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import samples
-from .errors import printable
+from .container import Info
+from .errors import LaffError, printable
 from .samples import Levels
-
-if TYPE_CHECKING:
-    from .codec import Info
-    from .container import Archive
 
 PREVIEW = 720
 """Longest edge of the shown picture, in pixels."""
@@ -48,7 +46,7 @@ def png(image: NDArray[Any], *, longest: int | None = None, levels: Levels | Non
     return out.getvalue()
 
 
-def depth_text(about: "Info") -> str:
+def depth_text(about: Info) -> str:
     """The samples of an archive in a few words, from what `femto.info` says."""
     text = f"{about['bits']} bits"
     low, high = about["levels"]
@@ -61,11 +59,8 @@ def depth_text(about: "Info") -> str:
     return text
 
 
-def facts(archive: "Archive") -> str:
+def facts(about: Info) -> str:
     """What an archive holds, in one line."""
-    from .codec import info
-
-    about = info(archive)
     width, height, bits = about["width"], about["height"], about["bits"]
     kind = "grey" if about["mode"] == "L" else "RGB"
     raw = width * height * (1 if kind == "grey" else 3) * samples.dtype_of(bits).itemsize
@@ -82,31 +77,28 @@ def facts(archive: "Archive") -> str:
     return " · ".join(parts)
 
 
-def mimebundle(parsed: "Archive") -> dict[str, str]:
-    """What a notebook shows of a parsed archive: text, and HTML with the picture.
+def mimebundle(about: Info, decode: Callable[..., NDArray[Any]]) -> dict[str, str]:
+    """What a notebook shows of an archive: text, and HTML with the picture.
 
-    Large pictures are shown coarsely, huge ones not at all: looking at a variable must be quick.
+    `decode` gives the archive's samples, with `layers=1` those of its first layer alone. Large
+    pictures are shown coarsely, huge ones not at all: looking at a variable must be quick.
     """
-    from .codec import decode
-    from .errors import LaffError
-
-    line = facts(parsed)
-    pixels = parsed.header.width * parsed.header.height
+    line = facts(about)
+    pixels = about["width"] * about["height"]
     shown, note = "", ""
     if pixels > FACTS_ABOVE:
         note = "too large to show; femto.decode_bands gives it piece by piece"
-    elif not parsed.layers:
+    elif not about["layers"]:
         note = "no layer has arrived yet"
     else:
         try:
             layers = 1 if pixels > COARSE_ABOVE else None
-            image = decode(parsed, layers=layers, samples=True)
+            image = decode(layers=layers)
         except LaffError as error:  # a basis that is not here
             note = str(error)
         else:
-            data = base64.b64encode(
-                png(image, longest=PREVIEW, levels=parsed.header.levels)
-            ).decode()
+            levels = Levels(*about["levels"])
+            data = base64.b64encode(png(image, longest=PREVIEW, levels=levels)).decode()
             shown = (
                 f'<img alt="{html.escape(line)}" style="max-width:100%" '
                 f'src="data:image/png;base64,{data}">'

@@ -14,6 +14,8 @@ import pytest
 
 import femto
 from femto import container, pictures
+from femto.container.header import checksum
+from femto.container.strings import seal, unseal
 
 GOLDEN = Path(__file__).resolve().parents[1] / "conformance" / "golden"
 IMAGE = np.add.outer(np.arange(70), np.arange(90)).astype(np.uint8)
@@ -134,10 +136,10 @@ def changed_within(value, rng: random.Random):
 def sealed(top: dict) -> bytes:
     """The archive with checksums that are right, as somebody makes it who means harm."""
     head = {k: v for k, v in top.items() if k not in ("crc", "blocks", "strings")}
-    crc, old = container._crc(json.loads(json.dumps(head))), top["crc"]
+    crc, old = checksum(json.loads(json.dumps(head))), top["crc"]
 
     def again(text, layer, tile):
-        return container._seal(container._unseal(text, old, layer, tile), crc, layer, tile)
+        return seal(unseal(text, old, layer, tile), crc, layer, tile)
 
     blocks = [again(s, -1, t) for t, s in enumerate(top["blocks"])]
     strings = [

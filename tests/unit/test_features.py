@@ -1,5 +1,6 @@
 """Features read from archives, beside plain NumPy on what the decoder sees."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -319,7 +320,7 @@ def test_impossible_grids_are_refused(grid):
 
 def test_tiles_off_the_grid_are_refused(monkeypatch):
     archive = codec.parse(femto.encode(picture(16, 16)))
-    monkeypatch.setattr(codec, "parse", lambda *a, **k: container.replace(archive, tile=20))
+    monkeypatch.setattr(codec, "parse", lambda *a, **k: dataclasses.replace(archive, tile=20))
     with pytest.raises(femto.LaffError, match="20 pixels"):
         femto.features(b"")
 

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import femto
-from femto import container
+from femto.container import bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +50,7 @@ status = Path("/proc/self/status").read_text()
 (used,) = (int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]),) * 2)
 """
-ROOM = container.SPOOL + (24 << 20)
+ROOM = bounds.SPOOL + (24 << 20)
 """What a process may need: the strings that are kept in memory, and as much again for pieces of
 text, a thread and the allocator; the archive has 64 MiB."""
 
@@ -107,7 +108,7 @@ def test_no_room_for_the_strings_is_told(large):
 
 
 def test_nothing_is_left_of_the_strings(large, tmp_path, monkeypatch):
-    monkeypatch.setattr(container.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     parsed = femto.parse(large)
     assert list(tmp_path.iterdir()) == []
     assert parsed.layers[0][3] == parsed.layers[0][4]

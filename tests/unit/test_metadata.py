@@ -1,5 +1,6 @@
 """What a picture file says of its picture: into the archive, and back into a file."""
 
+import base64
 import io
 import json
 import struct
@@ -13,6 +14,7 @@ from PIL import Image, PngImagePlugin
 import decompressor
 import femto
 from femto import container
+from femto.container import bounds
 from femto.pictures import metadata as about
 from femto.pictures import open_page, write_picture
 
@@ -474,20 +476,20 @@ def test_metadata_of_strangers_are_limited():
     for damaged in (
         "%%%",
         "AAAA",
-        container.base64.b64encode(zlib.compress(b"[]")).decode(),
+        base64.b64encode(zlib.compress(b"[]")).decode(),
         *(packed(data) for data in (b"", b"{}", b"[]", b'[{},{"a":1}]', b'[{},{"a":-1}]\nx',
                                     b"[{},{}]\nx", b'[[],{"a":"x"}]', b"[" * 100000,
-                                    b'[{},{}]' + bytes(container.MAX_METADATA))),
+                                    b'[{},{}]' + bytes(bounds.MAX_METADATA))),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="metadata"):
             container.unpack_metadata(damaged)
     with pytest.raises(femto.LaffError, match="more than an archive keeps"):
-        container.pack_metadata({"a": bytes(container.MAX_METADATA)})
+        container.pack_metadata({"a": bytes(bounds.MAX_METADATA)})
 
 
 def packed(data: bytes) -> str:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return container.base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
+    return base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
 
 
 @pytest.mark.parametrize("format", ["png", "tif", "jpg"])

@@ -7,6 +7,7 @@ from test_codec import scene
 import femto
 from femto import codec, container
 from femto.basis import bases
+from femto.container import reading
 
 HEIGHT, WIDTH, TILE = 200, 330, 96
 """Three rows of four tiles, the last ones smaller."""
@@ -78,7 +79,7 @@ def test_regions_of_grey_and_of_other_numbers():
 def test_only_tiles_that_it_touches_are_read(archive, region, numbers, monkeypatch):
     unsealed, decoded = [], []
 
-    def unseal(text, crc, layer, tile, real=container._unseal):
+    def unseal(text, crc, layer, tile, real=reading.unseal):
         unsealed.append((layer, tile))
         return real(text, crc, layer, tile)
 
@@ -86,7 +87,7 @@ def test_only_tiles_that_it_touches_are_read(archive, region, numbers, monkeypat
         decoded.append(index)
         return real(parsed, index, **more)
 
-    monkeypatch.setattr(container, "_unseal", unseal)
+    monkeypatch.setattr(reading, "unseal", unseal)
     monkeypatch.setattr(codec, "decode_tile", decode_tile)
     femto.decode(archive, region=region)
     assert sorted(decoded) == sorted(numbers)

@@ -19,8 +19,9 @@ from claims import GIGAPIXEL, claiming
 import decompressor
 import femto
 from femto import __main__ as command
-from femto import codec, container, errors
+from femto import codec, errors
 from femto.basis import bases
+from femto.container import bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "\x1b]0;evil\x07\x9b31m\u202eabc\n"
@@ -278,7 +279,7 @@ def test_what_an_archive_could_not_give_back_is_not_written():
     with pytest.raises(femto.LaffError, match="parts"):
         femto.encode(image, metadata={"a": [[]] * (1 << 20)})
     with pytest.raises(femto.LaffError, match="ICC profile"):
-        femto.encode(image, icc=bytes(container.MAX_HEADER * 3 // 4))
+        femto.encode(image, icc=bytes(bounds.MAX_HEADER * 3 // 4))
 
 
 def test_a_key_that_comes_twice_is_refused():

@@ -16,7 +16,7 @@ from test_codec import psnr, scene
 from test_decompressor import HANGS, SCRIPT
 
 import femto
-from femto import codec
+from femto.container import bounds
 
 IMAGE = scene(150, 200)
 
@@ -129,8 +129,8 @@ def test_an_endless_stream_is_given_up(begin, goes_on, words, monkeypatch):
 
         read = read1
 
-    monkeypatch.setattr(codec.container, "MAX_STREAM", 1 << 20)
-    monkeypatch.setattr(codec.container, "MAX_HEADER", 1 << 18)
+    monkeypatch.setattr(bounds, "MAX_STREAM", 1 << 20)
+    monkeypatch.setattr(bounds, "MAX_HEADER", 1 << 18)
     with pytest.raises(femto.LaffError, match=words):
         list(femto.decode_layers(Endless()))
 
