@@ -1,4 +1,5 @@
-# Sourced by run.sh and test.sh: their Python environment and their Java.
+# Sourced by run.sh, test.sh and pyspark.sh: their help, their Python environment and their Java.
+#   femto_help                the comment at the script's top
 #   femto_python PACKAGE...   a virtual environment that holds the packages; sets $python
 #   femto_java                Java 17 or newer, as Spark wants it; sets and exports JAVA_HOME
 # Both say what they do, do nothing when all is there, and end the script with one clear line when
@@ -15,6 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 femto_fail() {
     printf '%s: %s\n' "$(basename "$0")" "$*" >&2
     exit 2
+}
+
+femto_help() {
+    sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
 }
 
 # Print the first Python that is 3.10 or newer.

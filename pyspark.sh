@@ -12,7 +12,7 @@ local=
 port=1337
 while [ "$#" -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,7s/^# //p' "$0"; exit ;;
+        -h | --help) femto_help; exit ;;
         --local) local=yes ;;
         --port=*) port=${1#*=}; local=yes ;;
         --port) [ "$#" -ge 2 ] || femto_fail "--port wants a number"; port=$2; local=yes; shift ;;

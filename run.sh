@@ -6,6 +6,17 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
+for argument in "$@"; do
+    case $argument in
+        -h | --help)
+            femto_help
+            python=$(femto_find_python) || femto_fail "no Python 3.10 or newer, which would tell the options"
+            echo
+            exec "$python" "$femto_home/femto_job/compress.py" --help
+            ;;
+    esac
+done
+
 femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark pyarrow scipy
 femto_java
 
@@ -20,7 +31,6 @@ for argument in "$@"; do
     case $argument in
         --output=*) output=${argument#*=} ;;
         --input=*) input=${argument#*=} ;;
-        -h | --help) exec "$python" "$femto_home/femto_job/compress.py" --help ;;
     esac
     previous=$argument
 done
@@ -28,7 +38,7 @@ if [ -z "$input" ]; then
     set -- --input "$femto_home/samples" "$@"
 fi
 
-# Once for all processes of this account. Without a linker each compiles what it needs.
+# Once, for all processes. Without a linker each compiles what it needs.
 if command -v cc > /dev/null; then
     PYTHONPATH=$femto_home/femto_job "$python" -m femto.build native > /dev/null || :
 fi

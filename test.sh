@@ -10,6 +10,13 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd "$femto_home"
 
+case ${1:-} in
+    -h | --help)
+        femto_help
+        exit
+        ;;
+esac
+
 femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark \
     scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff mypy pytest pytest-xdist \
     hypothesis setuptools ansible ansible-lint molecule yamllint \
@@ -17,8 +24,7 @@ femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom p
 femto_java
 export PATH=$femto_venv/bin:$PATH
 
-# Meanwhile: both processes of pytest would begin with it. tests/conftest.py names the same folder.
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$femto_home/femto_job/femto/__pycache__}
+# Meanwhile: both processes of pytest would begin with it.
 PYTHONPATH=femto_job python -m femto.build &
 compiling=$!
 trap 'kill "$compiling" 2>/dev/null || true' EXIT

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,35 @@ def failure(done: subprocess.CompletedProcess) -> str:
     assert done.stderr.startswith("run.sh: ")
     assert done.stderr.count("\n") == 1
     return done.stderr
+
+
+@pytest.mark.parametrize(
+    "script, told",
+    [
+        ("run.sh", "--quality QUALITY"),
+        ("test.sh", "./test.sh tests/unit -k tiff"),
+        ("pyspark.sh", "./pyspark.sh --port 8888"),
+        ("femto_job/compress.py", "--quality QUALITY"),
+        ("femto_job/decompressor.py", "--region Y X HEIGHT WIDTH"),
+        ("femto_job/restore.py", "--region Y X HEIGHT WIDTH"),
+        ("femto_job/train.py", "--megapixels N"),
+    ],
+)
+def test_help_is_told_before_anything_is_installed(commands, tmp_path, script, told):
+    """By a Python that has no packages at all."""
+    command(commands / "python3", f'exec {sys.executable} -S -B "$@"')
+    start = [] if script.endswith(".sh") else [commands / "python3"]
+    done = subprocess.run(
+        [*start, ROOT / script, "--help"],
+        env={"PATH": f"{commands}:/usr/bin", "FEMTO_VENV": str(tmp_path / "new")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["commands"]
 
 
 def test_no_python(commands):
