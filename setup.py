@@ -17,6 +17,11 @@ def targets(platform: str) -> list[str]:
     from femto.build import TARGETS
 
     system, _, machine = platform.replace("-", "_").partition("_")
+    if (system, machine) == (
+        "win",
+        "amd64",
+    ) and sys.platform != "win32":  # nobody has compiled on Windows yet
+        system, machine = "windows", "x86_64"
     return [name for name in TARGETS if name.startswith(f"{system}-{machine}")]
 
 

@@ -163,7 +163,7 @@ def femto_version(package=ROOT / "femto_job" / "femto"):
     those of another, and nothing has to be remembered when the code changes."""
     digest = hashlib.sha256()
     for path in sorted(Path(package).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not {"__pycache__", "_library"} & set(path.parts):
             digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -2,16 +2,20 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from femto.coding import kernels
+
 ROOT = Path(__file__).resolve().parents[1]
 
-# What one process has compiled serves all others, copies of femto and Spark's workers too.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "femto_job" / "femto" / "__pycache__"))
+# What one process has compiled serves all others, those that tests give another home too.
+if compiled := kernels.cache_folder():
+    os.environ.setdefault("FEMTO_CACHE", str(compiled.parent))
 
 # These go on with one cluster of hosts, in this order: a job that the guards look at is the one to
 # which the faults happen.
@@ -140,9 +144,25 @@ def repository() -> Path:
 def library(repository) -> Path:
     """femto's kernels compiled beforehand, where femto finds them; made once for these sources."""
     from femto import build
-    from femto.coding import kernels
 
     return build.build(kernels.targets(), kernels.cache_folder())[0]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory, repository, library) -> Path:
+    """As pip makes it of a clone; what is compiled is taken from the cache."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.py", "backend.py", "README.md", "LICENSE"):
+        shutil.copy(repository / name, folder)
+    without = shutil.ignore_patterns("__pycache__", "_library")
+    shutil.copytree(repository / "femto_job", folder / "femto_job", ignore=without)
+    pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--no-build-isolation", "-w", folder / "dist", "-v", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "femto is compiled: " in done.stdout + done.stderr
+    (path,) = (folder / "dist").iterdir()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """Compile all kernels beforehand: python -m femto.build [--output FOLDER] [TARGET ...]
 
 Makes one library for each target, by default those that run on this machine, in FOLDER, by default
-this account's cache of femto. Needs numba, and to link the machine's `cc` or, for other systems and
-processors, `ziglang` from PyPI. For x86-64 there are two, for processors of the levels v2 and v3:
-femto takes the better one that runs.
+beside the sources, where femto finds them whoever runs it. Needs numba, and to link the machine's
+`cc` or, for other systems and processors, `ziglang` from PyPI; for wasm32 also binaryen's wasm-opt.
+For x86-64 there are two, for processors of the levels v2 and v3: femto takes the better one that
+runs.
 
 numba's part is to make LLVM code of Python; that is taken before anything is optimised for the
-machine at hand, gets a C function around each kernel (see `kernels`), and is optimised for the
-target. Equal sources and versions of numba and LLVM give equal files.
+machine at hand, gets a C function around each kernel (see `coding.kernels`), and is optimised for
+the target. Equal sources and versions of numba and LLVM give equal files.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -42,16 +44,21 @@ class Target(NamedTuple):
     zig: str
 
 
+_WASM = Target(
+    "wasm64-unknown-unknown",
+    "generic",
+    "+bulk-memory,+mutable-globals,+nontrapping-fptoint,+sign-ext,+simd128",
+    "",
+)
 TARGETS = {
     "linux-x86_64-v2": Target("x86_64-unknown-linux-gnu", "x86-64-v2", "", "x86_64-linux-gnu"),
     "linux-x86_64-v3": Target("x86_64-unknown-linux-gnu", "x86-64-v3", "", "x86_64-linux-gnu"),
     "linux-aarch64": Target("aarch64-unknown-linux-gnu", "generic", "", "aarch64-linux-gnu"),
-    "wasm64": Target(
-        "wasm64-unknown-unknown",
-        "generic",
-        "+bulk-memory,+mutable-globals,+nontrapping-fptoint,+sign-ext,+simd128",
-        "",
-    ),
+    "windows-x86_64-v2": Target("x86_64-pc-windows-msvc", "x86-64-v2", "", "x86_64-windows-gnu"),
+    "macos-arm64": Target("arm64-apple-macosx11.0.0", "apple-m1", "", "aarch64-macos.11.0"),
+    "wasm64": _WASM,
+    # numba lays memory out for addresses of 64 bits: these are shortened in what has been linked.
+    "wasm32": _WASM,
 }
 
 
@@ -318,6 +325,8 @@ def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
     kept = [place / library_name(name) for place, name in zip(kept, names, strict=True)]
     missing = [(n, path) for n, path in zip(names, kept, strict=True) if not kernels.usable(path)]
     if missing:
+        for name, _ in missing:
+            _linker(name)
         say(f"Compiling femto for {', '.join(n for n, _ in missing)} (once: half a minute) ...")
         for (_, path), made in zip(missing, _made([n for n, _ in missing]), strict=True):
             write_whole(path, made)
@@ -334,38 +343,71 @@ def _made(names: list[str]):
     exports = [variant.name for variant in variants] + ["femto_fingerprint"]
     mark = 'target datalayout = ""\ntarget triple = ""\n'
     mark += f'@femto_fingerprint = constant [65 x i8] c"{fingerprint()}\\00"\n'
-    codes = [mark, *(_frontend()(variant) for variant in variants)]
+    # On Windows, what computes with floats asks for this name.
+    floats = mark + "@_fltused = constant i32 0\n"
+    codes = [_frontend()(variant) for variant in variants]
     for name in names:
+        own = [floats if name.startswith("windows") else mark, *codes]
         with tempfile.TemporaryDirectory() as scratch:
             compiled, linked = Path(scratch, "kernels.o"), Path(scratch, library_name(name))
-            compiled.write_bytes(_object(codes, exports, TARGETS[name]))
+            compiled.write_bytes(_object(own, [*exports, "_fltused"], TARGETS[name]))
             _link(name, compiled, linked, exports)
             yield linked.read_bytes()
 
 
+def _linker(name: str) -> list[str]:
+    """The command that links for a target. Raises LaffError if there is none."""
+    here = name.startswith("linux") and name.startswith(kernels.machine())
+    if here and (compiler := shutil.which("cc")):
+        return [compiler]
+    if name == "wasm32" and shutil.which("wasm-opt") is None:
+        raise LaffError("wasm32 takes wasm-opt: npm install binaryen, and have it in PATH")
+    if importlib.util.find_spec("ziglang") is None:
+        raise LaffError(
+            f"there is no linker for {name}: install a C compiler if that is this machine, "
+            "else run pip install ziglang"
+        )
+    zig = [sys.executable, "-m", "ziglang"]
+    if name.startswith("wasm"):
+        return [*zig, "wasm-ld"]
+    if name.startswith("windows"):
+        return [*zig, "lld-link"]
+    return [*zig, "cc", "-target", TARGETS[name].zig]
+
+
 def _link(name: str, compiled: Path, linked: Path, exports: list[str]) -> None:
-    """Make a library of an object file. Raises LaffError if there is nothing to do it with."""
+    """Make a library of an object file. Raises LaffError if that is not possible."""
     # What it exports needs nothing, not even a C library.
-    options = ["-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-z,defs"]
-    compiler = [shutil.which("cc")] if name in kernels.targets() else [None]
-    if compiler == [None]:
-        if importlib.util.find_spec("ziglang") is None:
-            raise LaffError(
-                f"there is no linker for {name}: install a C compiler if that is this machine, "
-                "else run pip install ziglang"
-            )
-        compiler = [sys.executable, "-m", "ziglang"]
-        if name == "wasm64":
-            compiler += ["wasm-ld", "-mwasm64"]
-            options = ["--no-entry", "--strip-all", "-z", "stack-size=1048576"]
-            options += [f"--export={symbol}" for symbol in (*exports, "__heap_base")]
-        else:
-            compiler += ["cc", "-target", TARGETS[name].zig]
-    command = [*compiler, *options, "-o", linked, compiled]
+    output = ["-o", linked]
+    if name.startswith("wasm"):
+        options = ["-mwasm64", "--no-entry", "--strip-all", "-z", "stack-size=1048576"]
+        options += [f"--export={symbol}" for symbol in (*exports, "__heap_base")]
+    elif name.startswith("windows"):
+        options = ["/dll", "/noentry", "/nodefaultlib", "/brepro"]
+        options += [f"/export:{symbol}" for symbol in exports[:-1]]
+        options += [f"/export:{exports[-1]},DATA"]
+        output = [f"/out:{linked}"]
+    elif name.startswith("macos"):
+        options = ["-shared", "-nostdlib", "-s", f"-Wl,-install_name,@rpath/{linked.name}"]
+    else:
+        options = ["-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-z,defs"]
+    _run(name, [*_linker(name), *options, *output, compiled])
+    if name == "wasm32":
+        _run(name, ["wasm-opt", "--all-features", "--memory64-lowering", *output, linked])
+
+
+def _run(name: str, command: list) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LaffError(f"{name} could not be linked: {last}")
+
+
+def _place() -> Path | None:
+    """Where femto finds libraries: beside its sources, or if that is not possible in this account's
+    cache; None if there is no place to write."""
+    package = Path(__file__).resolve().parent
+    return package / "_library" if os.access(package, os.W_OK) else cache_folder()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -384,10 +426,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where the libraries go, by default where femto of this account looks for them",
+        help="where the libraries go, by default where femto looks for them",
     )
     options = parser.parse_args(arguments)
-    folder = options.output or cache_folder()
+    folder = options.output or _place()
     try:
         if folder is None:
             raise LaffError("there is no folder to write to: name one with --output")

@@ -122,10 +122,14 @@ class Lab:
 
     # The image from which hosts start that need not be bare
 
+    def base_image(self) -> str:
+        """The name of the bare hosts' image."""
+        base = os.environ.get("LAB_BASE", "ubuntu:24.04").replace(":", "-")
+        return f"localhost/femto-lab:{base}"
+
     def node_image(self) -> str:
         """Its name, whether it is there or not."""
-        base = os.environ.get("LAB_BASE", "ubuntu:24.04").replace(":", "-")
-        base = self.engine("image", "inspect", "--format", "{{.Id}}", f"localhost/femto-lab:{base}")
+        base = self.engine("image", "inspect", "--format", "{{.Id}}", self.base_image())
         digest = hashlib.sha256(base.stdout.encode())
         for path in sorted(_sources()):
             digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())

@@ -1,5 +1,6 @@
 """Roads for tests: kernels that run in another memory than Python, under an emulator or in a
-WebAssembly runtime. What they take is copied there before each call, and back after it."""
+WebAssembly runtime. What they take is copied there before each call, and back after it. Besides, a
+reader of libraries that cannot run here."""
 
 import ctypes
 import struct
@@ -11,13 +12,30 @@ import numpy as np
 from femto.coding import kernels
 
 HOST = r"""
-#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <malloc.h>
+#include <windows.h>
+#define dlopen(name, how) ((void *)LoadLibraryA(name))
+#define dlsym(library, name) ((void *)GetProcAddress((HMODULE)(library), name))
+#define dlerror() "it cannot be loaded"
+#define aligned_alloc(alignment, size) _aligned_malloc(size, alignment)
+#define aligned_free _aligned_free
+#else
+#include <dlfcn.h>
+#define aligned_free free
+#endif
 static void take(void *to, size_t n) { if (n && fread(to, 1, n, stdin) != n) exit(0); }
 static void give(void *from, size_t n) { fwrite(from, 1, n, stdout); }
 int main(int count, char **names) {
+#ifdef _WIN32
+    _setmode(0, _O_BINARY);
+    _setmode(1, _O_BINARY);
+#endif
     void *library = dlopen(names[1], RTLD_NOW);
     if (!library) { fprintf(stderr, "%s\n", dlerror()); return 1; }
     for (;;) {
@@ -41,7 +59,7 @@ int main(int count, char **names) {
         for (int64_t i = 0; i < head[2]; i++) {
             void *data = (void *)slots[arrays[2 * i]];
             give(data, arrays[2 * i + 1]);
-            free(data);
+            aligned_free(data);
         }
         fflush(stdout);
         free(slots);
@@ -112,7 +130,7 @@ class Emulated(Elsewhere):
 
 
 class WebAssembly(Elsewhere):
-    """A library for WebAssembly, with addresses of 64 bits."""
+    """A library for WebAssembly, with addresses of 32 or 64 bits."""
 
     def __init__(self, path: Path):
         import wasmtime
@@ -148,3 +166,41 @@ class WebAssembly(Elsewhere):
         for place, (_, array) in zip(places, arrays, strict=True):
             _put_back(array, ctypes.string_at(base + place, array.nbytes))
         return status, ctypes.c_int64.from_address(base + first).value
+
+
+class MachO:
+    """What a library for macOS and ARM says of itself: its `name`, the `oldest` system it runs on,
+    the `libraries` that it takes, `exported` and `undefined` symbols, whether it is `signed`."""
+
+    def __init__(self, data: bytes):
+        magic, processor, _, kind, commands = struct.unpack_from("<5I", data)
+        assert (magic, processor, kind) == (0xFEEDFACF, 0x0100000C, 6), "no library of this kind"
+        self.libraries, self.signed = set(), False
+        at = 32
+        for _ in range(commands):
+            command, size = struct.unpack_from("<2I", data, at)
+            if command in (0xC, 0xD):
+                start = at + struct.unpack_from("<I", data, at + 8)[0]
+                text = data[start : at + size].rstrip(b"\0").decode()
+                if command == 0xD:
+                    self.name = text
+                else:
+                    self.libraries.add(text)
+            elif command == 0x32:
+                platform, oldest = struct.unpack_from("<2I", data, at + 8)
+                assert platform == 1, "not for macOS"
+                self.oldest = f"{oldest >> 16}.{oldest >> 8 & 255}"
+            elif command == 0x1D:
+                self.signed = (
+                    data[struct.unpack_from("<I", data, at + 8)[0] :][:4].hex() == "fade0cc0"
+                )
+            elif command == 0x2:
+                table = struct.unpack_from("<4I", data, at + 8)
+            at += size
+        first, count, names, _ = table
+        self.exported, self.undefined = set(), set()
+        for n in range(count):
+            name, kind = struct.unpack_from("<IB", data, first + 16 * n)
+            if kind & 1:  # else it is the library's own
+                name = data[names + name : data.index(b"\0", names + name)].decode()
+                (self.exported if kind & 0xE else self.undefined).add(name)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from elsewhere import HOST
+from elsewhere import HOST, MachO
 from test_golden import MANIFEST
 
 from femto import build
@@ -64,19 +64,14 @@ def test_plain_python_gives_what_the_library_gives(compiled_beforehand):
         assert found[name] == compiled_beforehand[name], name
 
 
-def test_the_library_for_older_processors_gives_the_same(compiled_beforehand, library, tmp_path):
+def test_the_library_for_older_processors_gives_the_same(compiled_beforehand, library):
     """That of x86-64 level v2, where this machine is of v3."""
     older = kernels.targets()[1:]
     if not older:
         pytest.skip("there is one library for this processor")
-    package = tmp_path / "femto"
-    without = shutil.ignore_patterns("__pycache__", "_library")
-    shutil.copytree(Path(build.__file__).parent, package, ignore=without)
-    (package / "_library").mkdir()
-    shutil.copy(library.parent / kernels.library_name(older[0]), package / "_library")
-    environment = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "empty")}
-    found = on_a_road("", MANIFEST, **environment)
-    assert Path(found.pop("library")).name == kernels.library_name(older[0])
+    path = library.parent / kernels.library_name(older[0])
+    found = on_a_road("", MANIFEST, FEMTO_LIBRARY=str(path))
+    assert found.pop("library") == str(path)
     assert found == {k: v for k, v in compiled_beforehand.items() if k != "library"}
 
 
@@ -88,8 +83,17 @@ def made_for(target: str, folder: Path) -> Path:
         pytest.skip(str(error))
 
 
-def gives_the_same_elsewhere(place, expected: dict) -> None:
-    found = on_a_road("", MANIFEST, ELSEWHERE=json.dumps(place))
+def host_for(system: str, folder: Path) -> Path:
+    """The program that runs kernels of such a library."""
+    source, host = folder / "host.c", folder / "host.exe"
+    source.write_text(HOST)
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", system]
+    subprocess.run([*zig, "-O1", "-o", host, source], check=True)
+    return host
+
+
+def gives_the_same_elsewhere(place, expected: dict, **environment) -> None:
+    found = on_a_road("", MANIFEST, ELSEWHERE=json.dumps(place), **environment)
     assert found["road"] == "elsewhere"
     for name in MANIFEST:
         assert found[name] == expected[name], name
@@ -102,16 +106,39 @@ def test_an_arm_processor_gives_what_the_library_gives(compiled_beforehand, tmp_
     if emulator is None or not system.is_dir():
         pytest.skip("needs Debian's qemu-user and libc6-arm64-cross")
     path = made_for("linux-aarch64", tmp_path)
-    source, host = tmp_path / "host.c", tmp_path / "host"
-    source.write_text(HOST)
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu"]
-    subprocess.run([*zig, "-O1", "-o", host, source], check=True)
-    command = [emulator, "-L", str(system), str(host), str(path)]
+    command = [emulator, "-L", str(system), str(host_for("aarch64-linux-gnu", tmp_path)), str(path)]
     gives_the_same_elsewhere(command, compiled_beforehand)
 
 
 @pytest.mark.slow
-def test_webassembly_gives_what_the_library_gives(compiled_beforehand, tmp_path):
-    """With addresses of 64 bits; needs ziglang and wasmtime."""
+def test_windows_gives_what_the_library_gives(compiled_beforehand, tmp_path):
+    """In Wine; needs ziglang, and Debian's wine64."""
+    wine = shutil.which("wine64") or shutil.which("wine64", path="/usr/lib/wine")
+    if wine is None:
+        pytest.skip("needs Debian's wine64")
+    path = made_for("windows-x86_64-v2", tmp_path)
+    command = [wine, str(host_for("x86_64-windows-gnu", tmp_path)), str(path)]
+    environment = {"WINEPREFIX": str(tmp_path / "wine"), "WINEDEBUG": "-all"}
+    gives_the_same_elsewhere(command, compiled_beforehand, **environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["wasm32", "wasm64"])
+def test_webassembly_gives_what_the_library_gives(compiled_beforehand, tmp_path, target):
+    """With addresses of either size; needs ziglang and wasmtime, wasm32 also binaryen."""
     pytest.importorskip("wasmtime")
-    gives_the_same_elsewhere(str(made_for("wasm64", tmp_path)), compiled_beforehand)
+    gives_the_same_elsewhere(str(made_for(target, tmp_path)), compiled_beforehand)
+
+
+@pytest.mark.slow
+def test_the_library_for_macos_has_what_macos_wants(tmp_path):
+    """As far as can be seen without one: it is a signed library for Apple's processors, from macOS
+    11 on, that gives all kernels and takes nothing. Needs ziglang."""
+    found = MachO(made_for("macos-arm64", tmp_path).read_bytes())
+    assert found.name == "@rpath/macos-arm64.dylib"
+    assert found.oldest == "11.0"
+    assert found.libraries == {"/usr/lib/libSystem.B.dylib"}
+    assert found.signed
+    names = {f"_{variant.name}" for variant in build.all_variants()} | {"_femto_fingerprint"}
+    assert found.exported == names | {"___dso_handle", "__mh_dylib_header"}  # the linker's own
+    assert found.undefined <= {"dyld_stub_binder"}  # of libSystem, in every library

@@ -51,10 +51,10 @@ def test_it_holds_what_the_roles_need_and_nothing_else(folder):
     } <= names
     assert {name.split("/")[0] for name in names} == {
         *("FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
-        *("femto_job", "meta", "notebooks", "playbooks", "plugins", "pyproject.toml"),
-        *("requirements.txt", "roles", "samples", "setup.py"),
+        *("backend.py", "femto_job", "meta", "notebooks", "playbooks", "plugins"),
+        *("pyproject.toml", "requirements.txt", "roles", "samples", "setup.py"),
     }
-    assert not any("__pycache__" in name for name in names)
+    assert not any("__pycache__" in name or "_library" in name for name in names)
 
 
 @pytest.mark.parametrize("source", ["archive", "folder"])

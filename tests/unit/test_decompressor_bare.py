@@ -29,24 +29,6 @@ def pip_install(python: Path, *packages: str):
         pytest.skip(f"needs pip and the network: {done.stderr.strip().splitlines()[-1]}")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory, library) -> Path:
-    """As pip makes it of a clone; what is compiled is taken from the cache."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(
-        ROOT / "femto_job", folder / "femto_job", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check"]
-    command = [*pip, "--no-deps", "--no-build-isolation", "-w", folder / "dist", "-v", folder]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "femto is compiled: " in done.stdout + done.stderr
-    (path,) = (folder / "dist").iterdir()
-    return path
-
-
 def test_the_wheel_is_for_any_python(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     targets = kernels.targets()
@@ -139,6 +121,50 @@ def test_bare_environment(bare_python, tmp_path):
     close(
         tifffile.imread(tmp_path / "images_out/deep.tif"), femto.decode(tmp_path / "deep.laff.gz")
     )
+
+
+def test_the_command_in_a_bare_environment(bare_python, tmp_path):
+    """What it has not the packages for it says in one line, before anything is done; all else
+    works, and archives are those that are made here."""
+    rng = np.random.default_rng(4)
+    pixels = np.add.outer(np.arange(70), 2 * np.arange(90)) % 200 + rng.integers(0, 9, (70, 90))
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "in" / "a.png")
+
+    def femto_command(*arguments) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [bare_python.parent / "femto", *arguments],
+            cwd=tmp_path,
+            env={"PATH": "/nonexistent", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+        )
+
+    def fails(*arguments) -> str:
+        done = femto_command(*arguments)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        return done.stderr
+
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert fails("compress", "in", "out") == (
+        "femto compress: pyarrow and scipy are not installed here, and the report needs them: "
+        "pip install pyarrow scipy, or choose --no-report\n"
+    )
+    assert "pip install scipy" in fails("train", "--input", "in", "--output", "own.basis")
+    done = femto_command("compress", "in", "out", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 compressed, 0 unchanged, 0 failed\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert "pip install pyarrow" in fails("features", "out", "-o", "features.parquet")
+    archive = (tmp_path / "out" / "a.laff.gz").read_bytes()
+    expected = femto.decode(femto.encode(pixels.astype(np.uint8)))
+    assert np.array_equal(femto.decode(archive), expected)
+    assert '"width": 90' in femto_command("info", "--json", "out/a.laff.gz").stdout
+    done = femto_command("decompress", "out/a.laff.gz", "-o", "b.png")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "b.png") as image:
+        close(np.asarray(image), femto.decode(archive))
 
 
 def close(a: np.ndarray, b: np.ndarray):

@@ -27,7 +27,7 @@ ROAD = (
 
 def run(code: str, path: Path, **environment) -> str:
     """What a process prints that has femto from `path`."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    kept = {k: v for k, v in os.environ.items() if k not in ("FEMTO_CACHE", "XDG_CACHE_HOME")}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=kept | {"PYTHONPATH": str(path), "FEMTO_JIT": ""} | environment,
@@ -43,9 +43,9 @@ def run(code: str, path: Path, **environment) -> str:
 def package(tmp_path, library) -> Path:
     """A copy of the package with the library in it, as a wheel has them; its folder."""
     folder = tmp_path / "installed"
-    shutil.copytree(FEMTO, folder / "femto", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(FEMTO / "data", folder / "femto" / "data", dirs_exist_ok=True)
-    (folder / "femto" / "_library").mkdir(exist_ok=True)
+    without = shutil.ignore_patterns("__pycache__", "_library")
+    shutil.copytree(FEMTO, folder / "femto", ignore=without)
+    (folder / "femto" / "_library").mkdir()
     shutil.copy(library, folder / "femto" / "_library")
     return folder
 
@@ -173,7 +173,6 @@ def test_a_library_that_others_could_have_written_is_not_loaded(package, nowhere
     inner = cache / kernels.fingerprint()[:16]
     inner.mkdir(parents=True)
     shutil.copy(library, inner)
-    (package / "femto" / "__pycache__").write_text("no folder")  # else a cache of the package's own
     os.chmod(cache, 0o700)
     os.chmod(inner, 0o700)
     assert run(ROAD, package, **nowhere) == f"library {inner / library.name}"
@@ -200,6 +199,51 @@ def test_a_library_in_a_zip_is_copied_out_of_it(package, nowhere, tmp_path):
         assert run(ROAD, archive, **environment) == f"library {path}"
 
 
+def test_a_zip_from_another_kind_of_machine_takes_the_library_that_is_installed_here(
+    package, nowhere, tmp_path
+):
+    """If it is of these very sources."""
+    archive = tmp_path / "femto.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for path in sorted(package.rglob("*.*")):
+            if not {"__pycache__", "_library"} & set(path.parts):
+                z.write(path, path.relative_to(package))
+    ask = "from femto.coding import kernels; print(kernels.library())"
+    installed = f"import sys; sys.path.append({str(package)!r}); "
+    here = package / "femto" / "_library"
+    assert Path(run(installed + ask, archive, **nowhere)).parent == here
+    assert run(ask, archive, **nowhere) == "None"
+    with open(package / "femto" / "coding" / "kstrings.py", "a") as file:
+        file.write("# changed\n")
+    assert run(ask, package, **nowhere) == "None"
+    assert Path(run(installed + ask, archive, **nowhere)).parent == here
+
+
+def test_a_library_that_is_named_is_taken_or_refused(package, nowhere, library, monkeypatch):
+    shutil.rmtree(package / "femto" / "_library")
+    named = nowhere | {"FEMTO_LIBRARY": str(library)}
+    assert run(ROAD, package, **named) == f"library {library}"
+    for name, reason in (
+        (package / "femto" / "errors.py", "not made of"),
+        (package, "not made of"),
+    ):
+        monkeypatch.setenv("FEMTO_LIBRARY", str(name))
+        with pytest.raises(LaffError, match=rf"FEMTO_LIBRARY=.*{reason}.*python -m femto.build"):
+            kernels.library()
+
+
+def test_the_cache_is_where_it_is_wanted(package, nowhere, tmp_path):
+    ask = "from femto.coding import kernels; print(kernels.cache_folder().parent)"
+    for name, folder in (
+        ("FEMTO_CACHE", "wanted"),
+        ("XDG_CACHE_HOME", "wanted/femto"),
+        ("HOME", "wanted/.cache/femto"),
+    ):
+        (tmp_path / "wanted").mkdir(exist_ok=True)
+        named = nowhere | {name: str(tmp_path / "wanted")}
+        assert run(ask, package, **named) == str(tmp_path / folder)
+
+
 def test_a_library_that_does_not_load_is_passed_over(package, nowhere, library):
     (package / "femto" / "_library" / library.name).write_bytes(kernels.fingerprint().encode())
     assert run(ROAD, package, **nowhere) == "compiler"
@@ -215,6 +259,8 @@ def test_without_library_and_compiler_one_line_says_what_to_do(monkeypatch):
 
 
 def test_the_processor_decides_which_library(monkeypatch):
+    from femto import build
+
     monkeypatch.setattr(kernels.sys, "platform", "linux")
     for machine, flags, names in (
         ("x86_64", kernels._V3 | {"fpu"}, ["linux-x86_64-v3", "linux-x86_64-v2"]),
@@ -222,11 +268,24 @@ def test_the_processor_decides_which_library(monkeypatch):
         ("x86_64", None, ["linux-x86_64-v2"]),
         ("x86_64", {"fpu"}, []),
         ("aarch64", None, ["linux-aarch64"]),
+        ("riscv64", None, []),
     ):
         monkeypatch.setattr(kernels, "_cpu_flags", lambda flags=flags: flags)
         uname = os.uname_result(("Linux", "host", "6", "1", machine))
         monkeypatch.setattr(kernels.os, "uname", lambda uname=uname: uname)
         assert kernels.targets() == names
+        assert set(names) <= set(build.TARGETS)
+    monkeypatch.setattr(kernels, "_cpu_flags", lambda: None)
+    for system, machine, names in (
+        ("win32", "AMD64", ["windows-x86_64-v2"]),
+        ("win32", "ARM64", []),
+        ("darwin", "arm64", []),  # there is one, but nobody has run it
+    ):
+        monkeypatch.setattr(kernels.sys, "platform", system)
+        uname = os.uname_result(("", "host", "6", "1", machine))
+        monkeypatch.setattr(kernels.os, "uname", lambda uname=uname: uname)
+        assert kernels.targets() == names
+        assert set(names) <= set(build.TARGETS)
 
 
 USE = """
@@ -267,6 +326,49 @@ def test_the_command_says_what_it_made_and_where(monkeypatch, tmp_path, capsys):
     assert asked == [best] and not told.err
     assert build.main(["linux-vax"]) == 1
     assert "linux-vax is no target: choose of linux-" in capsys.readouterr().err
+
+
+def test_the_command_writes_beside_the_sources_if_it_may(monkeypatch, tmp_path, capsys):
+    """There any account finds it, and it travels with the sources."""
+    from femto import build
+
+    monkeypatch.setattr(
+        build, "_made", lambda names: [kernels.fingerprint().encode() for _ in names]
+    )
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "femto" / "build.py"))
+    name = kernels.library_name(kernels.targets()[0])
+    for folder in (tmp_path, tmp_path / "femto" / "_library"):
+        assert build.main(["native"]) == 0
+        assert capsys.readouterr().out == f"femto is compiled: {folder / name}\n"
+        (tmp_path / "femto").mkdir(exist_ok=True)
+
+
+def test_what_cannot_be_linked_is_told_before_anything_is_compiled(monkeypatch, tmp_path):
+    from femto import build
+
+    monkeypatch.setattr(build, "_made", None)
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    for target in build.TARGETS:
+        remedy = "npm install binaryen" if target == "wasm32" else "pip install ziglang"
+        with pytest.raises(
+            LaffError, match=rf"{target} .*{remedy}|no linker for {target}: .*{remedy}"
+        ):
+            build.build([target], tmp_path)
+
+
+def test_this_system_is_linked_by_the_compiler_that_is_here(monkeypatch):
+    """Whatever level its processor has."""
+    from femto import build
+
+    monkeypatch.setattr(kernels, "_cpu_flags", lambda: kernels._V2)
+    monkeypatch.setattr(kernels, "machine", lambda: "linux-x86_64")
+    monkeypatch.setattr(build.shutil, "which", {"cc": "/usr/bin/cc"}.get)
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: name)
+    assert build._linker("linux-x86_64-v3") == ["/usr/bin/cc"]
+    assert "ziglang" in build._linker("linux-aarch64")
 
 
 def test_nothing_of_numba_is_imported_to_use_femto(package, nowhere, tmp_path, repository):

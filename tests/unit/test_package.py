@@ -12,7 +12,7 @@ import femto
 
 
 def run(code: str, **environment) -> str:
-    env = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    env = {k: v for k, v in os.environ.items() if k not in ("FEMTO_CACHE", "XDG_CACHE_HOME")}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=env | environment,

@@ -1,6 +1,7 @@
 """pyproject.toml: what the package says of itself, and that nobody says otherwise."""
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import femto
+from femto import build
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -92,14 +94,12 @@ def test_the_version_is_the_same_everywhere(project, repository):
 
 def test_the_built_package_says_so(repository, tmp_path):
     """Its metadata as setuptools makes them, and the files beside its modules."""
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        if (repository / name).exists():
-            shutil.copy(repository / name, tmp_path)
-    shutil.copytree(
-        repository / "femto_job", tmp_path / "femto_job", ignore=shutil.ignore_patterns("__pyc*")
-    )
+    for name in ("pyproject.toml", "setup.py", "backend.py", "README.md", "LICENSE"):
+        shutil.copy(repository / name, tmp_path)
+    without = shutil.ignore_patterns("__pycache__", "_library")
+    shutil.copytree(repository / "femto_job", tmp_path / "femto_job", ignore=without)
     (tmp_path / "out").mkdir()
-    code = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('out')"
+    code = "import backend; backend.prepare_metadata_for_build_wheel('out')"
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
@@ -115,3 +115,46 @@ def test_the_built_package_says_so(repository, tmp_path):
     (sources,) = tmp_path.rglob("*.egg-info/SOURCES.txt")
     files = sources.read_text(encoding="utf-8").splitlines()
     assert {"femto_job/femto/py.typed", "femto_job/femto/data/photo.basis"} <= set(files)
+
+
+def test_a_linker_is_asked_for_where_a_wheel_needs_one(repository, monkeypatch):
+    """In an environment that pip makes for building: for other processors, and without a cc."""
+    monkeypatch.syspath_prepend(repository)
+    monkeypatch.chdir(repository)
+    backend = importlib.import_module("backend")
+    monkeypatch.setattr(backend.build_meta, "get_requires_for_build_wheel", lambda settings: [])
+    monkeypatch.setattr(backend.sys, "platform", "linux")
+    ask = backend.get_requires_for_build_wheel
+    for compiler, plain in (("/usr/bin/cc", []), (None, ["ziglang"])):
+        monkeypatch.setattr(backend.shutil, "which", lambda name, path=compiler: path)
+        assert ask() == ask({"--build-option": "--quiet"}) == plain
+        for option in ("--plat-name=linux-aarch64", ["--quiet", "--plat-name=win_amd64"]):
+            assert ask({"--build-option": option}) == ["ziglang"]
+
+
+def test_a_wheel_holds_what_its_platform_runs(repository):
+    """And nothing that nobody has run."""
+    expected = {
+        "linux-x86_64": "linux-x86_64",
+        "linux_aarch64": "linux-aarch64",
+        "win_amd64": "windows",
+        "win-arm64": None,
+        "macosx-11.0-arm64": None,
+    }
+    code = (
+        "import json, sys, setuptools\n"
+        "setuptools.setup = lambda **_: None\n"
+        "import setup\n"
+        "print(json.dumps({name: setup.targets(name) for name in sys.argv[1:]}))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-B", "-c", code, *expected],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for platform, names in json.loads(told.stdout).items():
+        begin = expected[platform]
+        assert names == [name for name in build.TARGETS if begin and name.startswith(begin)]
+        assert bool(names) == (begin is not None)

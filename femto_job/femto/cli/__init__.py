@@ -60,13 +60,14 @@ def check_output(folder: Path) -> None:
 
 
 def require(*packages: str, what: str, remedy: str = "") -> None:
-    """JobError if a package is missing that `what` is done needs; `remedy` beside installing it."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise JobError(
-                f"{package} is not installed here, and {what} needs it: pip install {package}"
-                + remedy
-            )
+    """JobError if packages are missing that `what` needs; `remedy` beside installing them."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        are, them = ("are", "them") if len(missing) > 1 else ("is", "it")
+        raise JobError(
+            f"{' and '.join(missing)} {are} not installed here, and {what} needs {them}: "
+            f"pip install {' '.join(missing)}{remedy}"
+        )
 
 
 def place(options, name: str, start: Callable | None = None):

@@ -10,8 +10,8 @@ A *kernel* is a function that Python calls and that may be compiled; what kernel
 - *plain*: Python on NumPy arrays. The reference, and slow.
 
 All three compute the same numbers. The environment variable FEMTO_JIT chooses plain (0) or compiler
-(1); without it the library is taken if there is one for this machine and these very sources, else
-the compiler if numba is installed.
+(1); without it the library is taken if there is one for this machine and these very sources, or the
+one that FEMTO_LIBRARY names, else the compiler if numba is installed.
 
 What a kernel takes is said by its annotations alone: `int`, `float` and `bool`, `f32`, arrays as
 `u8[:, :]` (in C order, and native), NamedTuples of these, and alternatives, `u8[:] | u16[:]` or
@@ -23,6 +23,7 @@ and lie ready in eight bytes each: numbers as they are, a float32 in the first f
 array the address of its first element, then its shape; of a NamedTuple its fields; of None nothing.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -521,9 +522,9 @@ def cache_folder() -> Path | None:
     account.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    candidates = [Path(__file__).resolve().parents[1] / "__pycache__"]
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        candidates.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]) / "femto")
+    candidates = []
+    if os.environ.get("FEMTO_CACHE"):
+        candidates.append(Path(os.environ["FEMTO_CACHE"]))
     if os.environ.get("XDG_CACHE_HOME"):
         candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "femto")
     if os.environ.get("HOME") and Path(os.environ["HOME"]).is_dir():
@@ -553,23 +554,32 @@ def _cpu_flags() -> set[str] | None:
     return None
 
 
+def machine() -> str:
+    """This machine's system and processor, as the names of targets begin."""
+    name = os.uname().machine if hasattr(os, "uname") else os.environ["PROCESSOR_ARCHITECTURE"]
+    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
+    return f"{'windows' if sys.platform == 'win32' else sys.platform}-{name}"
+
+
 def targets() -> list[str]:
-    """Names of the targets of `build` whose libraries run on this machine, best first."""
+    """Names of the targets of `build` whose libraries run on this machine, best first.
+
+    Only such as all golden archives were coded with: none on macOS.
+    """
     if sys.maxsize < 1 << 32 or sys.byteorder != "little":
         return []
-    machine = os.uname().machine if hasattr(os, "uname") else os.environ["PROCESSOR_ARCHITECTURE"]
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine.lower(), machine.lower())
-    system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
-    if machine != "x86_64":
-        return [f"{system}-{machine}"]
+    here = machine()
+    if here == "linux-aarch64":
+        return [here]
     flags = _cpu_flags()
     levels = [("v3", flags is not None and flags >= _V3), ("v2", flags is None or flags >= _V2)]
-    return [f"{system}-x86_64-{level}" for level, fits in levels if fits]
+    names = {"linux-x86_64": ("v3", "v2"), "windows-x86_64": ("v2",)}.get(here, ())
+    return [f"{here}-{level}" for level, fits in levels if fits and level in names]
 
 
 def library_name(target: str) -> str:
     """The file name of a target's library."""
-    suffix = {"macos": "dylib", "windows": "dll", "wasm64": "wasm"}
+    suffix = {"macos": "dylib", "windows": "dll", "wasm32": "wasm", "wasm64": "wasm"}
     return f"{target}.{suffix.get(target.partition('-')[0], 'so')}"
 
 
@@ -578,28 +588,46 @@ def usable(path) -> bool:
     return path.is_file() and bool(fingerprint()) and fingerprint().encode() in path.read_bytes()
 
 
+def library() -> Path | None:
+    """The compiled library that kernels take on this machine; None if none fits.
+
+    That is the one that FEMTO_LIBRARY names; else one that came with the package, or with another
+    of these very sources in `sys.path`, where this one is a zip from another kind of machine; else
+    one that this account made. Raises LaffError if the one that is named cannot be taken.
+    """
+    found = _find_library()
+    return None if found is None else found.path
+
+
 def _find_library() -> _Library | None:
-    """The compiled library that came with the package, or that this account made; None if none
-    fits."""
-    package = importlib.resources.files(_FEMTO) / "_library"
+    if named := os.environ.get("FEMTO_LIBRARY"):
+        try:
+            if usable(Path(named)):
+                return _Library(Path(named))
+            reason = "it is not made of femto's sources as they are here"
+        except OSError as error:
+            reason = str(error)
+        remedy = "make it with python -m femto.build, or leave FEMTO_LIBRARY out"
+        raise LaffError(f"FEMTO_LIBRARY={named} cannot be used: {reason}: {remedy}")
+    package = importlib.resources.files(_FEMTO)
+    packages = [package, *(Path(entry, _FEMTO) for entry in sys.path if entry)]
     for target in targets():
         name = library_name(target)
-        shipped = package / name
-        try:
-            if isinstance(shipped, Path) and usable(shipped):
-                return _Library(shipped)
+        shipped = [folder / "_library" / name for folder in packages]
+        with contextlib.suppress(OSError):  # of another C library, where nothing is executed, …
+            for path in shipped:
+                if isinstance(path, Path) and usable(path):
+                    return _Library(path)
             folder = cache_folder()
             if folder is None:
                 continue
             kept = folder / name
-            if not isinstance(shipped, Path) and usable(shipped):  # in a zip
-                data = shipped.read_bytes()
+            if not isinstance(package, Path) and usable(shipped[0]):  # in a zip
+                data = shipped[0].read_bytes()
                 if not kept.is_file() or kept.read_bytes() != data:
                     write_whole(kept, data)
             if usable(kept):
                 return _Library(kept)
-        except OSError:
-            continue  # of another C library, on a disk from which nothing is executed, …
     return None
 
 
