@@ -2,6 +2,8 @@
 
 import atexit
 import contextlib
+import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -12,7 +14,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from femto.errors import JobError
+from femto.errors import JobError, LaffError
 
 PACKAGES = Path(__file__).resolve().parent.parent
 """The folder that holds the packages femto and femto_spark."""
@@ -108,7 +110,7 @@ def start(name: str, *, overwrite_conf: dict[str, str] | None = None):
         conf.setIfMissing("spark.driver.maxResultSize", "0")
         # A file that the driver feeds is part of a task's message.
         conf.setIfMissing("spark.rpc.message.maxSize", "2047")
-        for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             conf.set(f"spark.executorEnv.{variable}", "1")
         if local:
             conf.setIfMissing("spark.ui.enabled", "false")
@@ -147,19 +149,42 @@ def is_stopped(context) -> bool:
 
 
 def _zip_packages(path: Path) -> Path:
-    """Pack femto and femto_spark, so that all nodes run the driver's version.
+    """Pack femto and femto_spark, compiled, so that all nodes run the driver's version.
 
-    Equal files give an equal zip: nodes keep what they unpacked and compiled.
+    Equal files give an equal zip: nodes keep what they unpacked.
     """
+    files = {f"femto/_library/{file.name}": file for file in _libraries()}
+    for package in ("femto", "femto_spark"):
+        for file in (PACKAGES / package).rglob("*"):
+            if file.is_file() and not {"__pycache__", "_library"}.intersection(file.parts):
+                files[file.relative_to(PACKAGES).as_posix()] = file
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in ("femto", "femto_spark"):
-            for file in sorted((PACKAGES / package).rglob("*")):
-                if file.is_file() and "__pycache__" not in file.parts:
-                    entry = zipfile.ZipInfo(file.relative_to(PACKAGES).as_posix())
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    entry.external_attr = 0o644 << 16
-                    archive.writestr(entry, file.read_bytes())
+        for name, file in sorted(files.items()):
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, file.read_bytes())
     return path
+
+
+def _libraries() -> list[Path]:
+    """femto's compiled code: workers are not to compile. It came with the package, or this account
+    has made it of these sources, or does so now. Raises JobError."""
+    from femto.coding import kernels
+
+    for folder in (PACKAGES / "femto" / "_library", kernels.cache_folder()):
+        found = [] if folder is None else [f for f in folder.glob("*.so") if kernels.usable(f)]
+        if found:
+            return found
+    if folder is None or importlib.util.find_spec("numba") is None:
+        return []  # workers that have an equal femto of their own need none
+    from femto import build
+
+    names = [name for name in kernels.targets() if name in build.TARGETS]
+    try:
+        return build.build(names, folder, functools.partial(print, file=sys.stderr, flush=True))
+    except (LaffError, OSError) as error:
+        raise JobError(f"femto cannot be compiled for the workers: {error}") from None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """A worker gets the packages as a zip in a folder of its application; this unpacks them once.
 
-From a folder named after the content of the zip, code that is compiled, Python's and femto's own,
-is found again by the next job; the application's own folder goes with the application. Nothing
-else of the package may be imported here: this runs before anything else does.
+In a folder named after the content of the zip the next job finds again what Python has compiled,
+and femto's library is a file that can be loaded; the application's own folder goes with the
+application. Nothing else of the package may be imported here: this runs before anything else does.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ options:
   state:
     description:
       - C(look) changes nothing and tells what is there; C(packages) builds the packages.
-      - C(environment) puts femto on top of them, which takes a second.
+      - C(environment) installs femto on top of them, which takes seconds and asks no index.
       - >-
         C(active) switches C(current) to the environment in one step, and removes environments and
         packages that are neither kept nor used by a process.
@@ -28,7 +28,9 @@ options:
     type: str
     default: ""
   archive:
-    description: femto as a C(.tar.gz) on the host, for O(state=environment).
+    description: >-
+      femto as a C(.tar) on the host, for O(state=environment): its wheel, and the commands that lie
+      beside it.
     type: path
   settings:
     description: What is wanted; the same in every state.
@@ -84,12 +86,9 @@ options:
         type: int
         default: 2
       account:
-        description: Account for which femto is compiled.
+        description: Account that is asked for.
         type: str
         default: ""
-      compiled:
-        description: Folder in which C(compiled-NAME) tells that femto has been compiled.
-        type: path
 """
 
 EXAMPLES = r"""
@@ -142,14 +141,6 @@ account:
   description: Whether the account is there.
   returned: always
   type: bool
-compiled:
-  description: Whether femto has been compiled for the account.
-  returned: always
-  type: bool
-processor:
-  description: Digest of what compiled code depends on, if it has to be compiled and can be.
-  returned: if there is to be femto
-  type: str
 removed:
   description: Folders that were removed.
   returned: always
@@ -171,9 +162,10 @@ import tarfile
 from ansible.module_utils.basic import AnsibleModule
 
 TOOLS = ("pip", "setuptools")
-PROCESSOR = """
-import hashlib, llvmlite.binding as llvm
-print(hashlib.sha256(f"{llvm.get_host_cpu_name()}{llvm.get_host_cpu_features().flatten()}".encode()).hexdigest()[:12])
+# What Python reads as it starts: the environment's own modules, then those of its packages.
+PATHS = """\
+import os, sys; sys.path[:] = map(os.path.realpath, sys.path)
+import site; site.addsitedir({!r})
 """
 
 
@@ -301,15 +293,12 @@ class Layers:
         return f"{self.envs}/{self.name}"
 
     def look(self) -> dict:
-        wanted = self.wanted
         found = {
             "python": self.python,
             "packages": self.packages,
             "packages_complete": is_complete(self.packages),
             "missing": self.missing(),
             "account": self.account() is not None,
-            "compiled": bool(wanted["compiled"])
-            and os.path.exists(f"{wanted['compiled']}/compiled-{self.name}"),
         }
         if self.has_femto:
             complete = is_complete(self.path) and is_complete(self.packages)
@@ -322,7 +311,6 @@ class Layers:
                     os.path.realpath(p) if os.path.exists(p) else ""
                     for p in (f"{self.current}/spark", f"{self.path}/spark")
                 ],
-                processor=self.processor() if complete and not found["compiled"] else "",
             )
         return found
 
@@ -340,9 +328,6 @@ class Layers:
     def account(self):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(self.wanted["account"])
-
-    def processor(self) -> str:
-        return run(f"{self.path}/bin/python", "-c", PROCESSOR) if self.wanted["compiled"] else ""
 
     def build_packages(self, lock: str) -> None:
         os.makedirs(self.shelf, exist_ok=True)
@@ -441,25 +426,32 @@ class Layers:
             if is_complete(path):
                 return
             run(self.wanted["python"], "-m", "venv", "--clear", "--without-pip", path)
+            os.symlink(os.path.relpath(self.packages, path), f"{path}/packages")
+            library = f"lib/python{self.python}/site-packages"
+            os.symlink(f"packages/{library}/pyspark", f"{path}/spark")
+            # Real paths, not those by way of `current`: who has begun with this environment goes on
+            # with it.
+            write(f"{path}/{library}/femto.pth", PATHS.format(f"{self.packages}/{library}"))
             with tarfile.open(archive) as packed:
                 for entry in packed:
                     target = f"{path}/{entry.name}"
                     os.makedirs(os.path.dirname(target), exist_ok=True)
                     with open(target, "wb") as file:
                         shutil.copyfileobj(packed.extractfile(entry), file)
-            os.symlink(os.path.relpath(self.packages, path), f"{path}/packages")
-            library = f"lib/python{self.python}/site-packages"
-            os.symlink(f"packages/{library}/pyspark", f"{path}/spark")
-            # Real paths, not those by way of `current`: who has begun with this environment goes on
-            # with it.
-            write(
-                f"{path}/{library}/femto.pth",
-                f"{path}/code\nimport site; site.addsitedir({f'{self.packages}/{library}'!r})\n",
-            )
-            python = f"{path}/bin/python"
-            run(python, "-m", "compileall", "-q", f"{path}/code")
-            run(python, "-m", "pip", "check", "--disable-pip-version-check")
+            (wheel,) = wheels(path)
+            try:
+                self.install_femto(f"{path}/bin/python")
+            except Failure as error:
+                raise Failure(f"{wheel} could not be installed: {error}") from error
+            os.unlink(f"{path}/{wheel}")
             write(f"{path}/.complete", f"{self.name}\n")
+
+    def install_femto(self, python: str) -> None:
+        pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check"]
+        run(*pip, "install", "--no-index", "--no-deps", f"--find-links={self.path}", "femto")
+        run(*pip, "check")
+        # It came compiled, and nothing is compiled here: better to know now what does not fit.
+        run(python, "-c", "from femto.coding import kernels; kernels.road()")
 
     def activate(self) -> list:
         """Switch, and remove what is not wanted any more; the folders that were removed."""
@@ -560,7 +552,6 @@ def main() -> None:
                     "name": text,
                     "keep": {"type": "int", "default": 2},
                     "account": text,
-                    "compiled": path,
                 },
             },
         },

@@ -465,7 +465,7 @@ def compress_locally(pictures: Path, output: Path, *options: str) -> dict[str, b
 
 def _sources() -> Iterable[Path]:
     """What a node is made of: roles, pins, femto, the lab itself."""
-    for name in ("ansible.cfg", "pyproject.toml"):
+    for name in ("ansible.cfg", "pyproject.toml", "setup.py", "backend.py"):
         yield ROOT / name
     yield from ROOT.glob("requirements*.txt")
     for name in ("roles", "plugins", "playbooks", "femto_job", "molecule/shared"):

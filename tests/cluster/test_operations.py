@@ -116,7 +116,10 @@ def upgrade(cluster, jobs, *arguments: str) -> None:
 
 def another_femto(folder: Path, line: str) -> None:
     """Write a checkout of femto whose Spark job has one line more, and nothing kept beside it."""
-    for name in ("femto_job", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+    for name in (
+        *("femto_job", "setup.py", "backend.py", "pyproject.toml", "requirements.txt"),
+        *("README.md", "LICENSE"),
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     with (folder / "femto_job/femto/job/report.py").open("a") as file:
@@ -127,20 +130,17 @@ def test_upgrade_of_femto_alone_stops_nothing(cluster, job, tmp_path):
     old, packages = active(cluster), "readlink -f /opt/femto/current/packages"
     shared = {host: cluster.shell(host, packages) for host in CLUSTER}
     before = processes(cluster, *CLUSTER)
-    # Another version of the job, on the packages of before, with the codec that is compiled.
+    # Another version of the job, on the packages of before.
     another_femto(tmp_path, "IS_NEW = True")
     cluster.playbook("playbooks/upgrade.yml", "-e", f"scipy_source={tmp_path}")
     job.assert_busy()
     assert processes(cluster, *CLUSTER) == before
     new = active(cluster)
     assert new != old
-    look = f"""
-set -e
-/opt/femto/current/bin/python -c 'from femto.job import report; report.IS_NEW'
-test -z "$(find /var/lib/spark/cache -name '*.o' -newer /opt/femto/envs/{new}/.complete)"
-"""
     for host in CLUSTER:
-        cluster.shell(host, look)
+        cluster.shell(
+            host, "/opt/femto/current/bin/python -c 'from femto.job import report; report.IS_NEW'"
+        )
         assert cluster.shell(host, packages) == shared[host]
 
 
@@ -148,9 +148,7 @@ def test_upgrade_to_another_spark_waits_for_the_job(cluster, job):
     old = active(cluster)
     before = processes(cluster, *CLUSTER)
     # Of the environment with another Spark nothing is there but what is looked at.
-    planted = (
-        "/opt/femto/packages/spark4 /opt/femto/envs/spark4 /var/lib/spark/cache/compiled-spark4"
-    )
+    planted = "/opt/femto/packages/spark4 /opt/femto/envs/spark4"
     plant = f"""
 set -e
 cd /opt/femto
@@ -158,7 +156,7 @@ mkdir -p packages/spark4/pyspark envs/spark4
 sed 's/^__version__.*/__version__: str = "4.0.0"/' envs/{old}/spark/version.py > packages/spark4/pyspark/version.py
 ln -s ../../packages/spark4 envs/spark4/packages
 ln -s packages/pyspark envs/spark4/spark
-touch packages/spark4/.complete envs/spark4/.complete /var/lib/spark/cache/compiled-spark4
+touch packages/spark4/.complete envs/spark4/.complete
 """  # noqa: E501
     try:
         for host in CLUSTER:
@@ -190,9 +188,9 @@ cp -al packages/$packages packages/$packages-other
 cp -a envs/{old} envs/other
 rm -f envs/other/.active envs/other/.left
 ln -sfn ../../packages/$packages-other envs/other/packages
-sed -i "s,/$packages/,/$packages-other/,; s,/envs/{old}/,/envs/other/," envs/other/lib/python*/site-packages/femto.pth
+sed -i "s,/$packages/,/$packages-other/," envs/other/lib/python*/site-packages/femto.pth
 echo other > envs/other/.complete
-""",  # noqa: E501
+""",
         )
     upgrade(cluster, jobs, "-e", "scipy_environment=other")
     assert active(cluster) == "other"
@@ -200,49 +198,24 @@ echo other > envs/other/.complete
     assert active(cluster) == old
 
 
-def compiled(cluster, host: str, folders: str) -> set[str]:
-    """What is compiled of femto there: files, their sizes, and the seconds when they were made."""
-    find = f"cd /var/lib/spark/cache/femto && find {folders} -name '*.o' -printf '%p %s %T@\\n'"
-    return {re.sub(r"[.]\d*$", "", line) for line in cluster.shell(host, find).splitlines()}
-
-
-def test_what_one_node_has_compiled_others_take_over(cluster, tmp_path):
-    environments = "ls /opt/femto/envs"
-    before = set(cluster.shell("femto-master", environments).split())
+def test_the_controller_builds_femto_once_for_all_nodes_those_that_come_later_too(
+    cluster, tmp_path
+):
     another_femto(tmp_path, "IS_NEWER = True")
     arguments = ("site.yml", "--tags", "scipy_install", "-e", f"scipy_source={tmp_path}")
-    forget = "rm -rf /var/lib/spark/cache/femto /var/lib/spark/cache/compiled-*"
-    for worker in CLUSTER[1:]:
-        cluster.shell(worker, forget)
+    before = set(cluster.shell("femto-master", "ls /opt/femto/envs").split())
     done = cluster.playbook(*arguments)
-    (task,) = re.findall(r"TASK \[scipy : Compile femto for spark\].*?(?=TASK )", done.stdout, re.S)
-    assert re.findall(r"changed: \[(\S+)\]", task) == ["femto-master"]
-    (new,) = set(cluster.shell("femto-master", environments).split()) - before
-    marker = f"/var/lib/spark/cache/compiled-{new}"
-    folders = " ".join(cluster.shell("femto-master", f"cat {marker}").split())
-    made = compiled(cluster, "femto-master", folders)
-    assert made
-    # One that comes later takes over, too.
-    cluster.shell("femto-worker2", forget)
+    assert min(done.changed[host] for host in CLUSTER) > 0
+    (new,) = set(cluster.shell("femto-master", "ls /opt/femto/envs").split()) - before
+    (built,) = (tmp_path / "build").glob("femto-*.tar")
+    when = built.stat().st_mtime_ns
+    # One that comes later, without a build; the others have what they are to have.
+    cluster.shell("femto-worker2", f"rm -r /opt/femto/envs/{new}")
     later = cluster.playbook(*arguments)
     assert {host for host, number in later.changed.items() if number} == {"femto-worker2"}
-    for worker in CLUSTER[1:]:
-        assert compiled(cluster, worker, folders) == made
-        # And it is of use there: nothing is compiled anew.
-        cluster.shell(
-            worker,
-            f"""
-set -e
-cd /var/lib/spark/cache
-setpriv --reuid=spark --regid=spark --init-groups env HOME=/var/lib/spark XDG_CACHE_HOME=$PWD \
-    /opt/femto/envs/{new}/bin/python -c '
-import numpy, femto
-image = numpy.random.default_rng(1).integers(0, 256, (100, 90, 3), dtype=numpy.uint8)
-assert femto.decode(femto.encode(image)).shape == image.shape
-'
-""",
-        )
-        assert compiled(cluster, worker, folders) == made
+    assert built.stat().st_mtime_ns == when
+    for host in CLUSTER:
+        cluster.shell(host, f"/opt/femto/envs/{new}/bin/femto --version")
 
 
 # A fault: the host it is planted on, how to plant it, how to mend it, what the doctor says.

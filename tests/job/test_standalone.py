@@ -1,12 +1,16 @@
 """The job on a real standalone cluster: a master and two workers as processes."""
 
 import json
+import zipfile
 from collections import defaultdict
 from functools import partial
 
 import pytest
 from job_tools import archives, picture, rows, save
 
+from femto import build
+from femto.coding import kernels
+from femto.errors import JobError, LaffError
 from femto.job.compressing import Job, Options
 from femto_spark import session
 from femto_spark.runner import SparkRunner
@@ -102,6 +106,29 @@ def test_no_master_is_told_in_plain_words():
     assert "\n" not in session._why_no_spark(error)
 
 
-def test_the_packages_travel_as_a_zip_that_does_not_change(tmp_path):
-    first = session._zip_packages(tmp_path / "1.zip").read_bytes()
-    assert session._zip_packages(tmp_path / "2.zip").read_bytes() == first
+def test_the_packages_travel_as_a_zip_that_does_not_change(tmp_path, library):
+    first = session._zip_packages(tmp_path / "1.zip")
+    assert session._zip_packages(tmp_path / "2.zip").read_bytes() == first.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert archive.read(f"femto/_library/{library.name}") == library.read_bytes()
+
+
+def test_what_workers_run_is_compiled_by_the_driver(tmp_path, monkeypatch, library):
+    monkeypatch.setattr(kernels, "usable", lambda path: False)
+    asked = []
+
+    def compiled(names, folder, say):
+        asked.append(names)
+        return [library]
+
+    monkeypatch.setattr(build, "build", compiled)
+    path = session._zip_packages(tmp_path / "femto.zip")
+    assert asked == [kernels.targets()]
+    assert f"femto/_library/{library.name}" in zipfile.ZipFile(path).namelist()
+
+    def without_a_linker(names, folder, say):
+        raise LaffError("there is no linker")
+
+    monkeypatch.setattr(build, "build", without_a_linker)
+    with pytest.raises(JobError, match="cannot be compiled for the workers: there is no linker"):
+        session._zip_packages(tmp_path / "femto.zip")

@@ -51,7 +51,6 @@ class Host:
             "name": "",
             "keep": 2,
             "account": "",
-            "compiled": None,
         }
         return self.module.Layers(wanted | other)
 
@@ -190,20 +189,41 @@ def test_an_environment_that_was_half_removed_is_not_whole(host, monkeypatch):
 # Real installations, of packages that lie on this disk
 
 
-def wheel(folder: Path, name: str, version: str) -> str:
-    """A wheel of one module; its SHA-256."""
+def wheel(folder: Path, name: str, version: str, *, files=None, requires: str = "") -> str:
+    """A wheel, by default of one module; its SHA-256."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}.py", f"version = {version!r}\n")
+        for file, text in (files or {f"{name}.py": f"version = {version!r}\n"}).items():
+            archive.writestr(file, text)
+        needed = f"Requires-Dist: {requires}\n" if requires else ""
         archive.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}"
         )
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def archive_of(folder: Path, *, requires: str, fits: bool = True) -> str:
+    """What the controller sends: a wheel of something like femto, and a command beside it."""
+    files = {
+        "femto/__init__.py": "import sample\n\ndef main(): print('femto 1.0')\n",
+        "femto/coding/kernels.py": "def road():\n    "
+        + ("pass\n" if fits else "raise ValueError('no')\n"),
+        "femto-1.0.dist-info/entry_points.txt": "[console_scripts]\nfemto = femto:main\n",
+    }
+    wheel(folder, "femto", "1.0", files=files, requires=requires)
+    with tarfile.open(folder / "femto.tar", "w") as archive:
+        archive.add(folder / "femto-1.0-py3-none-any.whl", "femto-1.0-py3-none-any.whl")
+        archive.addfile(tarfile.TarInfo("femto_job/compress.py"))
+    return str(folder / "femto.tar")
+
+
+def run(*command) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
@@ -227,30 +247,31 @@ def test_packages_are_checked_by_their_hashes_and_femto_lies_on_top(host, shelf,
         layers.build_packages(lock.replace(content, "0" * 64))
     assert not host.module.is_complete(layers.packages)
     layers.build_packages(lock)
-    (tmp_path / "femto.py").write_text("import sample\n")
-    (tmp_path / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: femto\nVersion: 1.0\nRequires-Dist: sample>=1\n"
-    )
-    with tarfile.open(tmp_path / "femto.tar.gz", "w:gz") as archive:
-        archive.add(tmp_path / "femto.py", "code/femto.py")
-        archive.add(tmp_path / "METADATA", "code/femto-1.0.dist-info/METADATA")
-    layers.build_environment(str(tmp_path / "femto.tar.gz"))
+    # What does not fit this host is told now, not by the first job.
+    told = r"^femto-1\.0-.*\.whl could not be installed: "
+    with pytest.raises(host.module.Failure, match=told + "femto 1.0 has requirement sample>=2"):
+        layers.build_environment(archive_of(tmp_path, requires="sample>=2"))
+    with pytest.raises(host.module.Failure, match=f"{told}ValueError: no$"):
+        layers.build_environment(archive_of(tmp_path, requires="sample>=1", fits=False))
+    assert not host.module.is_complete(layers.path)
+    layers.build_environment(archive_of(tmp_path, requires="sample>=1"))
     layers.activate()
-    told = subprocess.run(
-        [
-            host.root / "current/bin/python",
-            "-c",
-            "import femto; print(femto.__file__, femto.sample.__file__)",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+    told = run(
+        host.root / "current/bin/python",
+        "-c",
+        "import femto; print(femto.__file__, femto.sample.__file__)",
     )
     # Real paths: the process keeps its environment when another one becomes current.
-    assert told.stdout.split() == [
-        f"{layers.path}/code/femto.py",
-        f"{layers.packages}/lib/python{PYTHON}/site-packages/sample.py",
+    modules = f"lib/python{PYTHON}/site-packages"
+    assert told.split() == [
+        f"{layers.path}/{modules}/femto/__init__.py",
+        f"{layers.packages}/{modules}/sample.py",
     ]
+    assert run(host.root / "current/bin/femto") == "femto 1.0\n"
+    listed = run(host.root / "current/bin/python", "-m", "pip", "freeze", "--all")
+    assert {"femto==1.0", "sample==1.0"} <= set(listed.split())
+    assert {p.name for p in Path(layers.path, "femto_job").iterdir()} == {"compress.py"}
+    assert not list(Path(layers.path).glob("*.whl"))
     look = layers.look()
     assert look["complete"] and not look["stale"]
 

@@ -299,7 +299,7 @@ def test_old_environments_of_jupyterlab_go_unless_something_uses_them(tmp_path):
             command, input=locks, text=True, check=True, stdout=subprocess.PIPE
         ).stdout
 
-    look = json.loads(run("look", tmp_path, tmp_path, tmp_path))
+    look = json.loads(run("look", tmp_path))
     envs = tmp_path / "envs"
     for name in (look["name"], "3.12-old", "3.12-unit"):
         (envs / name).mkdir(parents=True)

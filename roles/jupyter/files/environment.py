@@ -2,9 +2,9 @@
 
 Standard input is JSON: Python's minor version -> the SHA-256 of its lock.
 
-    python3 environment.py look ROOT HOME CURRENT
-        Print as JSON the name, whether it is complete, the digest of the notebooks that are
-        installed, and whether the compiled code of the cluster's environment was taken over.
+    python3 environment.py look ROOT
+        Print as JSON the name, whether it is complete, and the digest of the notebooks that are
+        installed.
     python3 environment.py tidy ROOT UNIT
         Remove those of old versions, and print which.
 
@@ -37,13 +37,11 @@ def text_of(path: Path) -> str:
         return ""
 
 
-def look(wanted: str, root: Path, home: Path, current: Path) -> None:
-    marker = home / ".cache/femto" / f".of-{os.path.basename(os.path.realpath(current))}"
+def look(wanted: str, root: Path) -> None:
     found = {
         "name": wanted,
         "complete": (root / "envs" / wanted / ".complete").exists(),
         "notebooks": text_of(root / "notebooks.digest"),
-        "taken": marker.exists(),
     }
     print(json.dumps(found))
 
