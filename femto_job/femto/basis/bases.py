@@ -57,7 +57,7 @@ class Basis:
     state: np.ndarray
     restoration: restore.Table
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.classes = len(self.components) + 1
         self.class_bits = (self.classes - 1).bit_length()
         self.backward = np.zeros((self.classes, ZONES, ZONES), np.float32)
@@ -150,7 +150,7 @@ def untrained() -> Basis:
         sign[0, :, contexts.sign_key(0, 1, 0, s, 0), 8:10] = 2048
         sign[1:, :, contexts.sign_key(0, 1, 0, s, 0), 0] = 4096
 
-    def fixed(x, *shape):
+    def fixed(x: np.ndarray, *shape: int) -> np.ndarray:
         return np.ascontiguousarray(
             np.broadcast_to(np.rint(x * 4096), (*shape, len(x))).astype(np.int32)
         )

@@ -52,7 +52,7 @@ class LeftOut:
     """
 
     files: Names = field(default_factory=Names)
-    kinds: Counter = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     linked: Names = field(default_factory=Names)
     folders: Names = field(default_factory=Names)
 

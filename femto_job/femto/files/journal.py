@@ -11,11 +11,12 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .whole import locked
 
 
-def append(folder: Path, record: dict) -> None:
+def append(folder: Path, record: dict[str, Any]) -> None:
     """Add a record to this process's journal in a folder, which has to be there. Raises OSError."""
     line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
     path = Path(folder, f"journal-{socket.gethostname()}-{os.getpid()}.jsonl")
@@ -32,7 +33,7 @@ def append(folder: Path, record: dict) -> None:
 
 
 def take_over(
-    folder: Path, take: Callable[[Iterator[dict]], bool], *, exclusive: bool = False
+    folder: Path, take: Callable[[Iterator[dict[str, Any]]], bool], *, exclusive: bool = False
 ) -> None:
     """Call `take` with the records of every journal in a folder, the oldest first, and remove those
     that it returns true for: where there are no locks only if nobody else can write to the folder
@@ -46,7 +47,7 @@ def take_over(
                     path.unlink()
 
 
-def _records(lines: Iterable[bytes]) -> Iterator[dict]:
+def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)

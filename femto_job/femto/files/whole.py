@@ -5,8 +5,10 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import IO, Any, BinaryIO
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows: nobody can tell which parts are being written, and all stay
@@ -17,9 +19,9 @@ PREFIX, SUFFIX = ".femto-", ".part"
 
 @contextlib.contextmanager
 def whole_file(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
-    below: str | os.PathLike | None = None,
+    below: str | os.PathLike[str] | None = None,
     before_rename: Callable[[Path], object] | None = None,
 ) -> Iterator[BinaryIO]:
     """A file to write into, which appears under its name only when it is complete and on disk.
@@ -53,13 +55,13 @@ def whole_file(
         raise
 
 
-def write_whole(path: str | os.PathLike, data: bytes, **options) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes, **options: Any) -> None:
     """Write a file as `whole_file` does, with its options. Raises OSError."""
     with whole_file(path, **options) as file:
         file.write(data)
 
 
-def remove_parts(folder: str | os.PathLike, *, recursive: bool = False) -> None:
+def remove_parts(folder: str | os.PathLike[str], *, recursive: bool = False) -> None:
     """Remove what killed processes left of files that they were writing into this folder."""
     folders = [os.fspath(folder)]
     while folders:
@@ -73,7 +75,7 @@ def remove_parts(folder: str | os.PathLike, *, recursive: bool = False) -> None:
                             os.unlink(entry.path)
 
 
-def locked(file, *, wait: bool) -> bool:
+def locked(file: IO[Any], *, wait: bool) -> bool:
     """Lock an open file until it is closed; whether that worked."""
     if fcntl is None:
         return False

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..container import BELIEVED_PIXELS
@@ -21,8 +22,8 @@ def write_features(
     components: int,
     grid: int,
     colour: bool,
-    failed,
-    basis=None,
+    failed: Callable[[LaffError], object],
+    basis: str | os.PathLike[str] | None = None,
     max_pixels: int | None = BELIEVED_PIXELS,
 ) -> int:
     """Write the features of every archive below `folder` to the Parquet file `output`.
