@@ -38,7 +38,7 @@ from bench.metrics import psnr_db
 from bench.report import markdown
 from bench.run import machine, say
 from femto.basis.bases import load_basis
-from femto.coding import kstrings, partition
+from femto.coding import cells, kstrings, partition
 from femto.coding.blocks import ZIGZAG, Layout
 from femto.coding.contexts import Field
 from femto.container import PASSES
@@ -139,17 +139,11 @@ def same_features(image: np.ndarray, step: float, components: int) -> np.ndarray
     layout = Layout(*image.shape, 1)
     field = Field(layout)
     scores = partition.analyse(image, step, levels_of(8), basis, field)
-    field.list_blocks()
     kstrings.rotate(scores, field.lists[0], field.classes, layout.cells, basis.backward)
-    shape = (layout.rows, layout.columns)
+    tile = cells.cells_of(scores, field, 64, components)
     found = feature_map.Features(
-        np.empty((*shape, 1, components), np.float32),
-        np.empty(shape, np.uint8),
-        np.empty((*shape, 1), np.uint8),
-        *image.shape,
-        8,
+        tile.scores, tile.classes, tile.sizes[0, :, :, None], *image.shape, 8
     )
-    feature_map.place_tile(scores, field, None, 64, found.scores, found.classes, found.sizes)
     return found.vector()
 
 

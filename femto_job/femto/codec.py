@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import container, display
 from .basis.bases import Basis, basis_of, load_basis
-from .coding import blocks, kstrings, partition
+from .coding import blocks, cells, first_layer, kstrings, partition
 from .coding.blocks import Layout
 from .coding.contexts import Field
 from .container import (
@@ -503,19 +503,26 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
     return field, basis
 
 
-def decode_scores(
-    parsed: Archive, index: int, *, layers: int | None = None
-) -> tuple[NDArray[Any], Field, NDArray[Any] | None]:
-    """The DCT scores of tile number `index`, from its first `layers` layers; no pixels.
-
-    Returns (scores, field, colour): float32 on the lattice of `field.layout` (see `blocks`), grey
-    levels, those of trained classes turned back into cosine scores; the field, whose `sizes` and
-    `classes` say how the tile is cut; and of a tile of three planes the matrix, float32 (3, 3),
-    whose row p is what plane p adds to R, G and B.
-    """
-    field, basis = decode_field(parsed, index, layers=layers)
-    scores = kstrings.dequantise(field, parsed.step, basis)
-    return scores, field, blocks.colour_matrices(field.colour)[1] if field.colour else None
+def decode_cells(parsed: Archive, index: int, *, layers: int, components: int) -> cells.TileCells:
+    """The scores of the cells of tile number `index`, so many along the zigzag, from its first
+    `layers` layers; no pixels. The arrays are good until this thread decodes the next tile."""
+    strings = parsed.layers[:layers]
+    if len(strings) > 1:
+        field, basis = decode_field(parsed, index, layers=layers)
+        scores = kstrings.dequantise(field, parsed.step, basis)
+        ends = kstrings.zone_ends(parsed.passes)
+        return cells.cells_of(scores, field, ends[min(len(strings), len(ends)) - 1], components)
+    header = parsed.header
+    tile = tile_at(index, header.height, header.width, parsed.tile)
+    found = first_layer.read(
+        parsed.blocks[index],
+        strings[0][index] if strings else None,
+        Layout(tile.height, tile.width, header.channels),
+        parsed.passes,
+        np.float32(parsed.step) / kstrings.weights_of(parsed.tune)[0],
+        basis_of(parsed),
+    )
+    return cells.cells_of(found.scores, found, len(strings), components)
 
 
 def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> NDArray[Any]:
@@ -551,6 +558,24 @@ def _region(header: ImageHeader, region: tuple[int, int, int, int] | None) -> Re
     return found
 
 
+def _check_scale(scale: int, region: object, fraction: float) -> None:
+    """LaffError for a scale that cannot be, or not with the others."""
+    if isinstance(scale, bool) or scale not in (1, *cells.SCALES):
+        raise LaffError(f"scale {scale!r} is not possible: choose 1, 2, 4 or 8")
+    if scale > 1 and (region is not None or fraction != 1):
+        other = "a region" if region is not None else "a fraction"
+        raise LaffError(f"scale {scale} goes without {other}: leave one of them out")
+
+
+def _small_layers(scale: int, passes: int, layers: int | None) -> int:
+    """How many layers a picture that is made smaller takes: those that hold its frequencies, or as
+    many as were asked for."""
+    if layers is not None and not layers >= 1:
+        raise LaffError(f"layers {layers} is not possible: choose 1 or more")
+    first = int(np.searchsorted(kstrings.zone_ends(passes), cells.SCALES[scale])) + 1
+    return first if layers is None else layers
+
+
 def _parse(
     archive: AnyArchive,
     region: tuple[int, int, int, int] | None,
@@ -558,18 +583,60 @@ def _parse(
     max_pixels: int | None,
     *,
     streamed: bool,
+    scale: int,
+    layers: int | None,
 ) -> tuple[Archive, Region]:
     """A parsed archive that may be made into pixels, and the part of it that is to be. Only the
-    strings of tiles that this touches are kept."""
+    strings of tiles that this touches are kept; of a picture that is made smaller, only the layers
+    that this takes are read."""
 
     def wanted(parsed: Archive) -> set[int] | None:
         header, part = parsed.header, _region(parsed.header, region)
-        check_pixels(parsed, part.height * part.width, max_pixels, streamed=streamed)
+        pixels = -(-part.height // scale) * -(-part.width // scale)
+        check_pixels(parsed, pixels, max_pixels, streamed=streamed)
         rows = tile_rows(header.height, header.width, parsed.tile, part)
         return None if region is None else {tile.index for row in rows for tile in row}
 
-    parsed = parse(archive, basis=basis, wanted=wanted)
+    def needed(top: dict[str, Any]) -> int:
+        return _small_layers(scale, top.get("passes", container.PASSES[0]), layers)
+
+    parsed = parse(archive, basis=basis, wanted=wanted, layers=needed if scale > 1 else None)
+    if scale > 1:
+        check_grid_of_cells(parsed)
     return parsed, _region(parsed.header, region)
+
+
+def check_grid_of_cells(parsed: Archive) -> None:
+    """LaffError if an archive's tiles, which femto did not write, do not begin with a cell."""
+    if parsed.tile % blocks.CELL:
+        raise LaffError(
+            f"{parsed.name}: tiles of {parsed.tile} pixels do not lie on a grid of {blocks.CELL}: "
+            "decode it and compress it again"
+        )
+
+
+def _small_bands(
+    parsed: Archive, scale: int, layers: int | None, threads: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """As `decode_bands`, of the archive's samples, `scale` times smaller and without the filter."""
+    header = parsed.header
+    count = _small_layers(scale, parsed.passes, layers)
+    colours = (3,) if header.channels == 3 else ()
+
+    def place(tile: Tile, band: NDArray[Any]) -> None:
+        found = decode_cells(parsed, tile.index, layers=count, components=cells.SCALES[scale])
+        planes = cells.shrink(found.scores, scale, tile.height, tile.width)
+        left = tile.x // scale
+        band[:, left : left + planes.shape[2]] = blocks.to_pixels(
+            planes, found.colour, header.dtype, header.levels, header.limits
+        )
+
+    with _mapping(threads) as spread:
+        for row in tile_rows(header.height, header.width, parsed.tile):
+            rows, columns = -(-row[0].height // scale), -(-header.width // scale)
+            band = np.empty((rows, columns, *colours), header.dtype)
+            list(spread(place, row, repeat(band)))
+            yield row[0].y // scale, band
 
 
 def decode_bands(
@@ -581,6 +648,7 @@ def decode_bands(
     basis: AnyPath | None = None,
     threads: int = 1,
     samples: bool = False,
+    scale: int = 1,
     max_pixels: int | None = BELIEVED_PIXELS,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Decode a picture from top to bottom, one row of tiles at a time, in bounded memory.
@@ -590,9 +658,16 @@ def decode_bands(
     archive begun there may be `max_pixels`, so that large archives pass and small ones do not claim
     what takes hours.
     """
-    parsed, part = _parse(archive, region, basis, max_pixels, streamed=True)
-    count = _prefix(parsed, fraction, layers)
+    _check_scale(scale, region, fraction)
+    parsed, part = _parse(
+        archive, region, basis, max_pixels, streamed=True, scale=scale, layers=layers
+    )
     header = parsed.header
+    if scale > 1:
+        for y, band in _small_bands(parsed, scale, layers, threads):
+            yield y, band if samples else restore(band, header.mapping)
+        return
+    count = _prefix(parsed, fraction, layers)
     colours = (3,) if header.channels == 3 else ()
 
     def place(tile: Tile, band: NDArray[Any], top: int) -> None:
@@ -620,9 +695,10 @@ def decode(
     basis: AnyPath | None = None,
     threads: int = 1,
     samples: bool = False,
+    scale: int = 1,
     max_pixels: int | None = BELIEVED_PIXELS,
 ) -> NDArray[Any]:
-    """Reconstruct a picture, or a part of it.
+    """Reconstruct a picture, a part of it, or a small one of it.
 
     Parameters
     ----------
@@ -642,6 +718,12 @@ def decode(
         How many tiles are decoded at a time.
     samples : bool
         Give the archive's own samples, uint8 or uint16, also of a picture that had others.
+    scale : 1, 2, 4 or 8
+        Make a picture so many times smaller, its height and width rounded up, as Pillow's `draft`
+        does with a JPEG file: of every 8 x 8 pixels the lowest 4 x 4, 2 x 2 or 1 x 1 frequencies,
+        without the filter. Only the first layers that hold these are read, an eighth from the
+        first alone, and they are as coarse as these layers know them: more `layers` make them
+        finer. Not with a region or a fraction.
     max_pixels : int or None
         Refuse to make more pixels than that, of the region if there is one: an archive of a few
         bytes may claim any number. By default 179 million, as Pillow opens; None: any number.
@@ -650,14 +732,18 @@ def decode(
     samples stand for (see `encode`). Raises LaffError if the archive cannot be used, or the region
     is not within the picture.
     """
-    parsed, part = _parse(archive, region, basis, max_pixels, streamed=False)
+    _check_scale(scale, region, fraction)
+    parsed, part = _parse(
+        archive, region, basis, max_pixels, streamed=False, scale=scale, layers=layers
+    )
     header = parsed.header
-    shape = (part.height, part.width) + ((3,) if header.channels == 3 else ())
+    shape = (-(-part.height // scale), -(-part.width // scale))
+    shape += (3,) if header.channels == 3 else ()
     mapping = None if samples else header.mapping
     image = np.empty(shape, header.dtype if mapping is None else mapping["type"])
     bands = decode_bands(
-        parsed, region=part, fraction=fraction, layers=layers, threads=threads, samples=samples,
-        max_pixels=None,
+        parsed, region=part if scale == 1 else None, fraction=fraction, layers=layers,
+        threads=threads, samples=samples, scale=scale, max_pixels=None,
     )  # fmt: skip
     for y, band in bands:
         image[y : y + len(band)] = band

@@ -10,7 +10,8 @@ import pytest
 
 import femto
 from femto import codec, container, pictures
-from femto.coding.blocks import DCT, GREY_AXES, ZIGZAG, dct_matrix
+from femto.coding import kstrings
+from femto.coding.blocks import DCT, GREY_AXES, ZIGZAG, colour_matrices, dct_matrix
 from femto.learning import feature_map
 
 
@@ -36,7 +37,9 @@ def reference_scores(archive, layers):
     header = parsed.header
     out = np.zeros((-(-header.height // 8), -(-header.width // 8), header.channels, 64))
     for tile in codec.tile_grid(header.height, header.width, parsed.tile):
-        scores, field, colour = codec.decode_scores(parsed, tile.index, layers=layers)
+        field, basis = codec.decode_field(parsed, tile.index, layers=layers)
+        scores = kstrings.dequantise(field, parsed.step, basis)
+        colour = colour_matrices(field.colour)[1] if header.channels == 3 else None
         layout = field.layout
         lattice = scores.reshape(layout.planes, 65, -1, layout.stride)
         sizes = field.sizes.reshape(2, -1, layout.stride)
@@ -121,7 +124,7 @@ def test_sizes_and_classes_are_the_blocks(case):
     image, archive = case
     found = femto.features(archive)
     parsed = codec.parse(archive)
-    _, field, _ = codec.decode_scores(parsed, 0)
+    field, _ = codec.decode_field(parsed, 0)
     layout = field.layout
     inside = np.s_[8 : 8 + layout.rows, 8 : 8 + layout.columns]
     assert (found.classes == field.classes.reshape(-1, layout.stride)[inside]).all()

@@ -422,7 +422,7 @@ def test_equal_sources_give_equal_libraries(tmp_path, library):
         "from femto.coding import kernels\n"
         "build.all_variants()\n"
         "chosen = [k.variants[0] for k in kernels.KERNELS if k.name in\n"
-        "          ('classes_patch_costs', 'kstrings_code_blocks', 'feature_map_spread')]\n"
+        "          ('classes_patch_costs', 'kstrings_code_blocks', 'cells_spread')]\n"
         "target = build.TARGETS['linux-x86_64-v3']\n"
         "code = [build._frontend()(variant) for variant in chosen]\n"
         "made = build._object(code, [variant.name for variant in chosen], target)\n"

@@ -10,12 +10,13 @@ import importlib.resources
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..coding import contexts, entropy, model, partition, restore
+from ..coding import contexts, entropy, first_layer, model, partition, restore
 from ..coding.blocks import SIZES, ZIGZAG, ZONES
 from ..coding.contexts import Learned
 from ..coding.kernels import packed
@@ -79,6 +80,11 @@ class Basis:
                 self.sign_weights,
             )
         )
+
+    @functools.cached_property
+    def first_state(self) -> np.ndarray:
+        """What `first_layer` takes of the state."""
+        return first_layer.state_of(self.state)
 
     def _whole(self, expect: np.ndarray) -> np.ndarray:
         """What a block holds in all zones, for every zone: a pass that refines has seen it all."""
@@ -356,14 +362,22 @@ def basis_of(archive: Archive) -> Basis:
     in a folder `basis` beside the archive. Raises LaffError, naming the one that is needed, if it
     is not found.
     """
-    name, sha256, folder = archive.basis_name, archive.basis_sha256, Path(archive.name).parent
-    beside = (folder / f"{name}.basis", folder / "basis" / f"{name}.basis")
+    name, sha256 = archive.basis_name, archive.basis_sha256
     check_basis(archive.basis_file)
-    for path in (DEFAULT, archive.basis_file, *filter(Path.is_file, beside)):
-        if sha256 and path is not None:
-            found = load_basis(str(path))
-            if found.sha256.startswith(sha256):
-                return found
+
+    def places() -> Iterator[str]:
+        yield DEFAULT
+        if archive.basis_file is not None:
+            yield archive.basis_file
+        folder = Path(archive.name).parent
+        for path in (folder / f"{name}.basis", folder / "basis" / f"{name}.basis"):
+            if path.is_file():
+                yield str(path)
+
+    for place in places() if sha256 else ():
+        found = load_basis(place)
+        if found.sha256.startswith(sha256):
+            return found
     given = "" if archive.basis_file is None else f", which {archive.basis_file} is not"
     raise LaffError(
         f"{archive.name}: needs the basis {name!r} ({sha256[:12]}…){given}: give its file with "

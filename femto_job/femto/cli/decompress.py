@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from ..errors import JobError
-from .options import Parser, add_jobs, add_pictures
+from .options import Parser, add_jobs, add_pictures, check_pictures
 
 ABOUT = {
     "description": "Reconstruct pictures from femto's archives.",
@@ -16,6 +16,7 @@ examples:
   %(prog)s *.laff.gz -o pictures --format tif      writes pictures/NAME.tif
   %(prog)s archive -o pictures --recursive         all archives of a folder
   %(prog)s photo.laff.gz --fraction 0.3            only the first 30 %% of the strings
+  %(prog)s archive -o small --scale 8              small pictures, from the first layers
   %(prog)s photo.laff.gz --region 0 0 100 200      100 rows of 200 columns, top left
   curl .../photo.laff.gz | %(prog)s - -o photo.png
   curl .../photo.laff.gz | %(prog)s - -o photo.png --progressive
@@ -82,6 +83,7 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error("--progressive goes with standard input (-) alone")
     if options.info:
         return
+    check_pictures(parser, options)
     if options.master is not None:
         (folder, *more) = options.archives
         if more or not os.path.isdir(folder) or options.progressive:

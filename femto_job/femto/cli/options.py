@@ -152,6 +152,13 @@ def add_pictures(parser: Parser):
         metavar=("Y", "X", "HEIGHT", "WIDTH"),
         help="only so many rows from row Y and columns from column X, in pixels, without metadata",
     )
+    add(
+        "--scale",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=1,
+        help="pictures so many times smaller, quickly, from the first layers alone",
+    )
     add_recursive(parser)
     add("--overwrite", action="store_true", help="replace what is there and was not made so")
     add(
@@ -161,6 +168,12 @@ def add_pictures(parser: Parser):
     )
     add_reading(parser)
     return prefix
+
+
+def check_pictures(parser: Parser, options: argparse.Namespace) -> None:
+    """End the program if the options of `add_pictures` do not go together."""
+    if options.scale > 1 and (options.region or options.fraction != 1):
+        parser.error("--scale goes without --region and --fraction")
 
 
 def whole(text: str) -> int:

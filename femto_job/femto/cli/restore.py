@@ -6,7 +6,14 @@ from pathlib import Path
 
 from ..errors import JobError, printable
 from . import DONE, SOME_FAILED, check_input, check_output, place
-from .options import Parser, add_folders, add_job, add_pictures, add_place
+from .options import (
+    Parser,
+    add_folders,
+    add_job,
+    add_pictures,
+    add_place,
+    check_pictures,
+)
 
 ABOUT = {
     "description": "Restore a folder of .laff archives to pictures, on Spark.",
@@ -27,7 +34,8 @@ def add_arguments(parser: Parser, *, script: bool = True) -> None:
 
 
 def check(parser: Parser, options: argparse.Namespace) -> None:
-    """Nothing here depends on something else."""
+    """End the program if options do not go together."""
+    check_pictures(parser, options)
 
 
 def run(options: argparse.Namespace, start=None) -> int:

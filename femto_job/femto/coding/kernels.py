@@ -46,9 +46,10 @@ from ..errors import LaffError
 from ..files.whole import write_whole
 
 SOURCES = (
-    "build.py", "coding/blocks.py", "coding/classes.py", "coding/contexts.py", "coding/entropy.py",
-    "coding/equations.py", "coding/kernels.py", "coding/kstrings.py", "coding/model.py",
-    "coding/partition.py", "coding/restore.py", "learning/feature_map.py",
+    "build.py", "coding/blocks.py", "coding/cells.py", "coding/classes.py", "coding/contexts.py",
+    "coding/entropy.py", "coding/equations.py", "coding/first_layer.py", "coding/kernels.py",
+    "coding/kstrings.py", "coding/model.py", "coding/partition.py", "coding/restore.py",
+    "learning/feature_map.py",
 )  # fmt: skip
 """The modules that hold kernels, or constants that are compiled into them."""
 _FEMTO = __package__.partition(".")[0]

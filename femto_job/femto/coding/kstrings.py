@@ -124,7 +124,7 @@ LAYERS = {
 last. Pass n codes the magnitudes in steps of 2ⁿ; all zones are coded once in every pass."""
 LIMIT = 255
 """Where the count of a slot stops."""
-RATE = 20
+LEARNING = 20
 """Learning rate of the mixers."""
 STEP_OF = np.array([0, 1, 2, 3, 4, 4, 5, 5, 5, 6, 6, 6, 6] + [7] * 8, np.int64)
 """Kind of the decision whether a magnitude is more than n."""
@@ -182,19 +182,19 @@ def _new_room() -> Room:
 
 
 @inlined
-def _level(magnitude):
+def level_of(magnitude):
     """One of 24 levels of a magnitude in 1/256."""
     return np.int64(LEVEL[np.uint64(min(max(magnitude, 0), LEVEL_LIMIT - 1))])
 
 
 @inlined
-def _sum_level(total):
+def sum_level(total):
     """One of 16 levels of a sum in 1/16."""
     return np.int64(LEVEL[np.uint64(LEVEL_LIMIT + min(total, SUM_LIMIT - 1))])
 
 
 @inlined
-def _sign3(x):
+def sign3(x):
     """0, 1 or 2 for negative, zero and positive."""
     return 1 + (1 if x > 0 else 0) - (1 if x < 0 else 0)
 
@@ -254,7 +254,7 @@ def _code_flag_of_zone(b, level, total, around_level, choice, coder):
     """
     p, z, s = b.p, b.z, b.s
     row = (min(b.refining, 1) * 3 + p) * ZONES + z
-    at = FLAG + (row * FLAG_LEVELS + _level(total)) * 4 + min(around_level >> 2, 3)
+    at = FLAG + (row * FLAG_LEVELS + level_of(total)) * 4 + min(around_level >> 2, 3)
     probability = slot_probability(coder.state[np.uint64(at)])
     bit = 0
     if coder.encoding is not None:
@@ -319,18 +319,18 @@ def _code_magnitude(
     row = learned.weights[b.refining, p, b.which, q]
     for e in range(MAGNITUDES):
         total += np.int64(g[e]) * np.int64(row[e])
-    m = _level(total >> 8)
-    own_level = _sum_level(
+    m = level_of(total >> 8)
+    own_level = sum_level(
         2 * (g[10] + g[11] + g[30]) + g[12] + g[13] + g[14] + g[15] + g[16] + g[33]
     )
-    beside_level = _sum_level(2 * (g[0] + g[1] + g[28] + g[29]) + g[2] + g[3])
-    beyond_level = _sum_level(g[6] + g[7] + g[8] + g[9] + g[17] + g[18])
+    beside_level = sum_level(2 * (g[0] + g[1] + g[28] + g[29]) + g[2] + g[3])
+    beyond_level = sum_level(g[6] + g[7] + g[8] + g[9] + g[17] + g[18])
     if p > 0:
-        other_level = _sum_level(4 * g[19] + g[20] + 6 * g[21] + g[22])
+        other_level = sum_level(4 * g[19] + g[20] + 6 * g[21] + g[22])
     else:
-        other_level = _sum_level(2 * (g[4] + g[5]) + g[2] + g[3])
-    sure = _level(prediction_size * 2)
-    shape_level = _level(g[24] << 4)
+        other_level = sum_level(2 * (g[4] + g[5]) + g[2] + g[3])
+    sure = level_of(prediction_size * 2)
+    shape_level = level_of(g[24] << 4)
     across = g[21] if p > 1 else g[19]
     near = (
         (
@@ -375,7 +375,7 @@ def _code_magnitude(
                 _worth(level, n, sub, probability, choice)
             size = coarse(choice.target[sub], level)
         bit = code_bit(1 if size > n else 0, probability, coder)
-        learn(bit, INPUTS, wa, wb, LIMIT, RATE, coder)
+        learn(bit, INPUTS, wa, wb, LIMIT, LEARNING, coder)
         if not bit:
             break
         n += 1
@@ -389,17 +389,17 @@ def _code_sign(t, b, k, at, negative, size, prediction, f, coder):
     """Code whether a score is negative; returns the bit."""
     p, s = b.p, b.s
     q = GROUP[s, k]
-    sure = _level(min(abs(prediction), 1 << 20) * 2)
+    sure = level_of(min(abs(prediction), 1 << 20) * 2)
     sign_level = 12 + (sure >> 1) if prediction > 0 else 11 - (sure >> 1)
     if k == 0:
         sign_level = 0
-    beside = _sign3(f[8] + f[14]) * 3 + _sign3(f[9] + f[15])
-    across = _sign3(f[12]) * 3 + _sign3(f[13])
+    beside = sign3(f[8] + f[14]) * 3 + sign3(f[9] + f[15])
+    across = sign3(f[12]) * 3 + sign3(f[13])
     steps = t.score_steps
-    own = _sign3(t.values[np.uint64(at + steps[s, k, 0])]) * 3 + _sign3(
+    own = sign3(t.values[np.uint64(at + steps[s, k, 0])]) * 3 + sign3(
         t.values[np.uint64(at + steps[s, k, 1])]
     )
-    own2 = _sign3(t.values[np.uint64(at + steps[s, k, 3])]) * 3 + _sign3(
+    own2 = sign3(t.values[np.uint64(at + steps[s, k, 3])]) * 3 + sign3(
         t.values[np.uint64(at + steps[s, k, 4])]
     )
     big = min(size, 3) - 1
@@ -407,13 +407,13 @@ def _code_sign(t, b, k, at, negative, size, prediction, f, coder):
     coder.slots[1] = S1 + ((p * 24 + sign_level) * 9 + across) * 3 + big
     coder.slots[2] = S2 + (p * GROUPS + q) * 9 + beside
     coder.slots[3] = S3 + (p * GROUPS + q) * 9 + across
-    coder.slots[4] = S4 + (p * GROUPS + q) * 27 + own * 3 + _sign3(f[8])
+    coder.slots[4] = S4 + (p * GROUPS + q) * 27 + own * 3 + sign3(f[8])
     coder.slots[5] = S5 + ((p * 24 + sign_level) * 9 + own2) * 3 + big
     wa = W_SIGN_LEVEL + (p * LEVELS + sure) * (SIGN_INPUTS + 1)
     wb = W_SIGN_GROUP + (p * GROUPS + q) * (SIGN_INPUTS + 1)
     probability = mixed_probability(SIGN_INPUTS, wa, wb, coder)
     bit = code_bit(negative, probability, coder)
-    learn(bit, SIGN_INPUTS, wa, wb, LIMIT, RATE, coder)
+    learn(bit, SIGN_INPUTS, wa, wb, LIMIT, LEARNING, coder)
     return bit
 
 
@@ -475,7 +475,7 @@ def _code_zone(
                 choice.exact[0] += np.float32(MEAN_OFFSET << s)
         quiet = min(np.int64(silence[np.uint64(plane_cell)]), 7)
         middle = r >> 1
-        around_level = _sum_level(
+        around_level = sum_level(
             (
                 np.int64(energy[np.uint64(plane_cell + middle * stride - 1)])
                 + energy[np.uint64(plane_cell - stride + middle)]
@@ -717,7 +717,7 @@ def _code_flag(bit, a, b, c, w, coder):
     coder.slots[2] = c
     probability = mixed_probability(3, w, w, coder)
     bit = code_bit(bit, probability, coder)
-    learn(bit, 3, w, w, LIMIT, RATE, coder)
+    learn(bit, 3, w, w, LIMIT, LEARNING, coder)
     return bit
 
 
@@ -987,6 +987,7 @@ def _reconstruct(
     before: int,
     level: int,
     refined: int,
+    zones: int,
     steps: f32[:],
     planes: int,
     cells: int,
@@ -995,9 +996,9 @@ def _reconstruct(
     scores: f32[:],
 ):
     """Scores, in grey levels, from what is known of them: zones before `refined` from pass
-    `level`, the others from pass `before`. `steps`: of every zone, in grey levels."""
+    `level`, those up to `zones` from pass `before`. `steps`: of every zone, in grey levels."""
     for p in range(planes):
-        for z in range(ZONES):
+        for z in range(zones):
             step = steps[z]
             for at in range((p * 65 + z) * cells, (p * 65 + z + 1) * cells):
                 value = np.int64(values[at])
@@ -1024,9 +1025,9 @@ def _reconstruct(
             scores[at] = (np.float32(value) + np.float32(0.5 * ((1 << level) - 1))) * steps[0]
 
 
-def _weights(field: Field) -> np.ndarray:
+def weights_of(tune: str) -> np.ndarray:
     """What every zone's scores are multiplied by before they are quantised, float32 (64)."""
-    return PERCEPTUAL if field.tune == "perceptual" else np.ones(ZONES, np.float32)
+    return PERCEPTUAL if tune == "perceptual" else np.ones(ZONES, np.float32)
 
 
 def dequantise(field: Field, step: float, basis) -> np.ndarray:
@@ -1041,7 +1042,8 @@ def dequantise(field: Field, step: float, basis) -> np.ndarray:
             before,
             level,
             refined,
-            np.float32(step) / _weights(field),
+            refined if before < 0 else ZONES,  # of no others anything is known
+            np.float32(step) / weights_of(field.tune),
             layout.planes,
             layout.cells,
             *field.lists,
@@ -1074,7 +1076,7 @@ def encode(scores: np.ndarray, step: float, basis, field: Field) -> tuple[bytes,
     are weighted in place."""
     if field.tune != "psnr":
         by_zone = scores.reshape(field.layout.planes, ZONES + 1, field.layout.cells)
-        by_zone[:, :ZONES] *= _weights(field)[:, None]
+        by_zone[:, :ZONES] *= weights_of(field.tune)[:, None]
     return code_field(scores, step, basis, field, basis.state.copy())
 
 

@@ -15,10 +15,10 @@ from .strings import Spool, Strings, temporary, unseal
 from .text import Cut, Text
 
 _STRINGS = ("blocks", "strings")
-_KEYS = {
+_HEADER = {
     "format", "version", "image", "metadata", "basis", "step", "tile", "crc", "passes", "tune",
-    *_STRINGS,
 }  # fmt: skip
+_KEYS = {*_HEADER, *_STRINGS}
 """Other keys are passed over."""
 
 
@@ -142,9 +142,12 @@ class _Reading:
         blocks: Strings | None = None
         layers: list[Strings] | None = None
         sizes: list[int] = []
-        seen: set[str] = set()
         skipped, late, given = False, False, 0
-        for key in text.members():
+        begun = text.header(_HEADER)
+        if first:
+            self._top |= begun
+        seen = set(begun)
+        for key in text.members(begun=bool(begun)):
             if key not in _KEYS:
                 text.skip()
                 continue

@@ -11,7 +11,8 @@ from . import bounds
 from .archive import ByteStream
 from .header import parts_of
 
-_CHUNK = 1 << 16
+_FIRST_CHUNK, _CHUNK = 1 << 12, 1 << 16
+"""Bytes that are read at first, and at most at a time: the first layer is near the beginning."""
 _PIECE = 1 << 20
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _MARK = re.compile(rb'["\[\]{}]')
@@ -28,6 +29,14 @@ class Cut(Exception):
     """The text is no JSON object, or ends before it does."""
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of JSON's pairs. Raises ValueError if a key comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")
+    return found
+
+
 class Text:
     """An archive's text, unpacked no further than it is asked for, and read as JSON.
 
@@ -42,16 +51,23 @@ class Text:
         self._inflate: Any = None
         self._tail, self._begun = b"", False
         self._unpacked = self._header = 0
+        self._chunk = _FIRST_CHUNK
         self.nbytes = 0
         self.buffer, self.at = bytearray(), 0
 
+    def _bytes(self) -> bytes:
+        """The next bytes of the stream, twice as many every time."""
+        data = self._read(self._chunk)
+        self._chunk = min(2 * self._chunk, _CHUNK)
+        self.nbytes += len(data)
+        return data
+
     def _piece(self) -> bytes:
         """The next piece of text; none at its end."""
-        data = self._tail or self._read(_CHUNK)
+        data = self._tail or self._bytes()
         if not self._tail:
-            while not self._begun and len(data) == 1 and (more := self._read(_CHUNK)):
+            while not self._begun and len(data) == 1 and (more := self._bytes()):
                 data += more
-            self.nbytes += len(data)
             if self.size is None and self.nbytes > bounds.MAX_STREAM:
                 raise LaffError(
                     f"{self._name}: is longer than {bounds.MAX_STREAM} bytes: name a file"
@@ -92,8 +108,7 @@ class Text:
                     f"{self._name}: the archive is cut short: copy or download it again"
                 )
             if not text:
-                data = self._read(_CHUNK)
-                self.nbytes += len(data)
+                data = self._bytes()
         return text
 
     def more(self) -> bool:
@@ -212,12 +227,29 @@ class Text:
             if depth <= 0:
                 return
 
-    def members(self) -> Iterator[str]:
-        """The keys of an object; whoever gets one takes the value."""
-        self.take("{")
-        if self.peek() == "}":
-            self.at += 1
-            return
+    def header(self, keys: set[str]) -> dict[str, Any]:
+        """The members of an archive's object before its strings, if they are all at hand, and none
+        but these keys; else nothing, and nothing was taken. `members` goes on behind them."""
+        end = self.buffer.find(b',"blocks":', self.at, self.at + _CHUNK)
+        if end < 0:
+            return {}
+        try:
+            found = json.loads(self.buffer[self.at : end] + b"}", object_pairs_hook=_once)
+        except (ValueError, RecursionError):
+            return {}
+        if not isinstance(found, dict) or not keys.issuperset(found):
+            return {}
+        self._header += end - self.at
+        self.at = end + 1
+        return found
+
+    def members(self, *, begun: bool = False) -> Iterator[str]:
+        """The keys of an object, or those that are left of it; whoever gets one takes the value."""
+        if not begun:
+            self.take("{")
+            if self.peek() == "}":
+                self.at += 1
+                return
         while True:
             if self.peek() != '"':
                 raise Cut

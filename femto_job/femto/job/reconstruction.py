@@ -25,13 +25,14 @@ DARK = 1 << 14
 @dataclass(frozen=True)
 class Wanted:
     """What pictures are to be made of archives: "png", "tif", "jpg" or "webp" as `format` (None:
-    PNG, and TIFF for what PNG does not hold), of so much of the data, of which region, and of how
-    many pixels at most (see femto.decode_bands)."""
+    PNG, and TIFF for what PNG does not hold), of so much of the data, of which region, how many
+    times smaller, and of how many pixels at most (see femto.decode_bands)."""
 
     format: str | None = None
     fraction: float = 1.0
     layers: int | None = None
     region: tuple[int, int, int, int] | None = None
+    scale: int = 1
     strip_metadata: bool = False
     max_pixels: int | None = BELIEVED_PIXELS
 
@@ -43,6 +44,7 @@ class Wanted:
             fraction=options.fraction,
             layers=options.layers,
             region=options.region and tuple(options.region),
+            scale=options.scale,
             strip_metadata=options.strip_metadata,
             max_pixels=options.max_pixels or None,
         )
@@ -214,6 +216,7 @@ def make_picture(
         archive = femto.parse(archive)
     about = femto.info(archive)
     height, width = (wanted.region or (0, 0, about["height"], about["width"]))[2:]
+    height, width = -(-height // wanted.scale), -(-width // wanted.scale)
     kind, samples, dtype = _form(about, wanted.format)
     if wanted.format is None and kind != "png":
         path = path.with_suffix(f".{kind}")
@@ -228,6 +231,7 @@ def make_picture(
         basis=basis,
         threads=threads,
         samples=samples,
+        scale=wanted.scale,
         max_pixels=wanted.max_pixels,
     )
     bands = itertools.chain([next(bands)], bands)  # nothing is written of what cannot be decoded

@@ -2,22 +2,16 @@
 
 An archive is read as far as its first layers go; of these, the k-strings are entropy-decoded and
 nothing else. What comes out is on one grid of 8 x 8 pixels, whatever sizes of blocks an encoder
-chose: the archive's scores as those of an 8 x 8 DCT. That is the one basis which all blocks share:
-
-- blocks of 8 x 8 pixels in a trained class: their components times the class's SVD basis, which is
-  orthonormal and given in DCT scores, are DCT scores;
-- blocks of 16 x 16 and 32 x 32 pixels: an orthonormal map, the larger DCT backward and the smaller
-  ones forward, done in the frequency domain and only for the frequencies that are there.
-
-So a score means the same everywhere, and with all layers the map is the 8 x 8 DCT of the decoded
-picture but for its rounding. Which SVD basis and which size the encoder found best for a place,
-the picture's visual words, are arrays of their own.
+chose: the archive's scores as those of an 8 x 8 DCT (see `cells`). So a score means the same
+everywhere, and with all layers the map is the 8 x 8 DCT of the decoded picture but for its
+rounding. Which SVD basis and which size the encoder found best for a place, the picture's visual
+words, are arrays of their own.
 
 The same goes for colour: an archive's tiles have each its own axes, whose scores are turned to
 those of one frame.
 
-This module knows of the codec's internals what `codec.decode_scores` returns, the lattice of
-`blocks`, and the zones that end each layer, and nothing of how strings are coded.
+This module knows of the codec's internals what `codec.decode_cells` returns and the zones that end
+each layer, and nothing of how strings are coded.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import codec
-from ..coding import kstrings
-from ..coding.blocks import CELL, GREY_AXES, SIZES, SUPER, ZIGZAG, ZONES, dct_matrix
-from ..coding.kernels import f32, f64, inlined, kernel, u8
+from ..coding import cells, kstrings
+from ..coding.blocks import CELL, GREY_AXES, SIZES, ZONES, colour_matrices
+from ..coding.kernels import called, f32, f64, inlined, kernel, u8
 from ..coding.model import CLASSES
 from ..container import BELIEVED_PIXELS, PASSES, AnyPath, check_pixels
 from ..errors import LaffError
@@ -46,21 +40,6 @@ FLOOR = 1.0
 quantiser's step is zero, and its energy should be small, not minus infinity."""
 SCALES = 3
 """Levels of the wavelet decomposition of the cells' means: details of 16, 32 and 64 pixels."""
-
-
-def _split_matrices() -> np.ndarray:
-    """float32 (SIZES, 4, 8, 32): [s, p] takes the DCT of 8·2^s samples to the 8-point DCT of the
-    p-th eight of them."""
-    matrices = np.zeros((SIZES, 4, 8, SUPER), np.float32)
-    small = dct_matrix(CELL)
-    for s in range(SIZES):
-        n = CELL << s
-        for p in range(1 << s):
-            matrices[s, p, :, :n] = small @ dct_matrix(n)[:, CELL * p : CELL * (p + 1)].T
-    return matrices
-
-
-_SPLIT = _split_matrices()
 
 
 @dataclass(frozen=True)
@@ -120,21 +99,17 @@ class Features:
         means = np.zeros((grid, grid, wanted))
         energies = np.zeros((grid, grid, wanted, components + 3 * SCALES))
         histogram = np.zeros((grid, grid, WORDS))
-        values = np.ascontiguousarray(self.scores, np.float32)
-        _pool(values, self.words(), 1 / unit, means, histogram)
-        for plane in range(min(planes, wanted)):
-            scores = np.ascontiguousarray(values[:, :, plane])
-            parts = [scores]
-            smooth = np.ascontiguousarray(scores[:, :, 0])
-            for _ in range(SCALES):
-                smooth, details = _haar_step(smooth)
-                parts.append(details)
-            first = 0
-            for part in parts:
-                found = np.zeros((grid, grid, part.shape[2]))
-                _pool_squares(part, 1 / unit, found)
-                energies[:, :, plane, first : first + part.shape[2]] = found
-                first += part.shape[2]
+        words = self.words()
+        _pool(
+            np.ascontiguousarray(self.scores, np.float32),
+            words,
+            1 / unit,
+            np.empty((2, rows, columns), np.float32),
+            np.empty(((rows + 1) // 2, (columns + 1) // 2, 3), np.float32),
+            means,
+            energies,
+            histogram,
+        )
         energies[..., 0] = np.maximum(energies[..., 0] - means * means, 0)
         pooled = np.empty((grid, grid, wanted, energies.shape[3] + 1), np.float32)
         pooled[..., 0] = means / CELL
@@ -144,7 +119,7 @@ class Features:
         sizes = np.concatenate(
             [shares[..., :CLASSES].sum(axis=2, keepdims=True), shares[..., CLASSES:]], axis=2
         )
-        whole = np.bincount(self.words().ravel(), minlength=WORDS) / (rows * columns)
+        whole = np.bincount(words.ravel(), minlength=WORDS) / (rows * columns)
         return np.concatenate(
             [pooled.transpose(2, 0, 1, 3).ravel(), sizes.ravel(), whole], dtype=np.float32
         )
@@ -183,16 +158,55 @@ def _part(n, g, grid):
     return first, max((g + 1) * n // grid, first + 1)
 
 
+@called
+def _pool_squares(values, rows, columns, n, scale, first, out):
+    """Per part the mean squares of each of values[:rows, :columns, :n], into out (grid, grid, …)
+    from `first` on."""
+    grid = len(out)
+    for gy in range(grid):
+        top, bottom = _part(rows, gy, grid)
+        for gx in range(grid):
+            left, right = _part(columns, gx, grid)
+            for k in range(n):
+                total = np.float64(0)
+                for y in range(top, bottom):
+                    for x in range(left, right):
+                        value = np.float64(values[y, x, k])
+                        total += value * value
+                total *= scale * scale / ((bottom - top) * (right - left))
+                out[gy, gx, first + k] = total
+
+
+@called
+def _haar_step(smooth, height, width, coarser, details):
+    """One step of the orthonormal Haar decomposition of smooth[:height, :width]: what is smooth, of
+    half the size, rounded up, and the details (…, 3) in x, in y and in both."""
+    for y in range((height + 1) // 2):
+        y0, y1 = 2 * y, min(2 * y + 1, height - 1)
+        for x in range((width + 1) // 2):
+            x0, x1 = 2 * x, min(2 * x + 1, width - 1)
+            a, b, c, d = smooth[y0, x0], smooth[y0, x1], smooth[y1, x0], smooth[y1, x1]
+            coarser[y, x] = (a + b + c + d) / 2
+            details[y, x, 0] = (a - b + c - d) / 2
+            details[y, x, 1] = (a + b - c - d) / 2
+            details[y, x, 2] = (a - b - c + d) / 2
+
+
 @kernel
 def _pool(
     scores: f32[:, :, :, :],
     words: u8[:, :],
     scale: float,
+    smooth: f32[:, :, :],
+    details: f32[:, :, :],
     means: f64[:, :, :],
+    energies: f64[:, :, :, :],
     histogram: f64[:, :, :],
 ):
-    """Per part and plane the mean of component 0; and how often every word occurs."""
-    rows, columns, planes, _ = scores.shape
+    """Per part (grid, grid, …) how often every word occurs, of every plane the mean of component 0
+    and the mean squares of all components and of the wavelet's details. Room: `smooth` (2, rows,
+    columns) and `details`, half of that and 3 deep."""
+    rows, columns, planes, components = scores.shape
     grid = len(means)
     planes = min(planes, means.shape[2])
     for gy in range(grid):
@@ -206,142 +220,29 @@ def _pool(
                         means[gy, gx, p] += scores[y, x, p, 0]
             for p in range(planes):
                 means[gy, gx, p] *= scale / ((bottom - top) * (right - left))
-
-
-@kernel
-def _pool_squares(values: f32[:, :, :], scale: float, out: f64[:, :, :]):
-    """Per part the mean squares of each of values (rows, columns, n), into out (grid, grid, n)."""
-    rows, columns, n = values.shape
-    grid = len(out)
-    for gy in range(grid):
-        top, bottom = _part(rows, gy, grid)
-        for gx in range(grid):
-            left, right = _part(columns, gx, grid)
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    for k in range(n):
-                        value = np.float64(values[y, x, k])
-                        out[gy, gx, k] += value * value
-            for k in range(n):
-                out[gy, gx, k] *= scale * scale / ((bottom - top) * (right - left))
-
-
-@kernel
-def _haar(smooth: f32[:, :], coarser: f32[:, :], details: f32[:, :, :]):
-    height, width = smooth.shape
-    rows, columns = coarser.shape
-    for y in range(rows):
-        y0, y1 = 2 * y, min(2 * y + 1, height - 1)
-        for x in range(columns):
-            x0, x1 = 2 * x, min(2 * x + 1, width - 1)
-            a, b, c, d = smooth[y0, x0], smooth[y0, x1], smooth[y1, x0], smooth[y1, x1]
-            coarser[y, x] = (a + b + c + d) / 2
-            details[y, x, 0] = (a - b + c - d) / 2
-            details[y, x, 1] = (a + b - c - d) / 2
-            details[y, x, 2] = (a - b - c + d) / 2
-
-
-def _haar_step(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One step of the orthonormal Haar decomposition of (rows, columns): what is smooth, of half
-    the size, rounded up, and the details (…, 3) in x, in y and in both."""
-    shape = tuple((n + 1) // 2 for n in smooth.shape)
-    coarser, details = np.empty(shape, np.float32), np.empty((*shape, 3), np.float32)
-    _haar(smooth, coarser, details)
-    return coarser, details
-
-
-@kernel
-def _spread(
-    scores: f32[:],
-    sizes: u8[:, :],
-    stride: int,
-    cells: int,
-    origin: int,
-    last: int,
-    half: f32[:, :, :],
-    there: u8[:],
-    out: f32[:, :, :, :],
-):
-    """Fill out (rows, columns, planes, components) with the 8 x 8 DCT scores of a tile's cells,
-    from the zones before `last` of the lattice. Room: `half` (4, 8, 32) and `there` (32)."""
-    rows, columns, planes, components = out.shape
-    reach = np.int64(0)  # frequencies of the zones that are there, and of the components
-    for z in range(last):
-        reach = max(reach, ZIGZAG[z, 0] + 1, ZIGZAG[z, 1] + 1)
-    wanted = np.int64(0)
-    for k in range(components):
-        wanted = max(wanted, ZIGZAG[k, 0] + 1, ZIGZAG[k, 1] + 1)
     for p in range(planes):
-        plane_at = p * 65 * cells
+        _pool_squares(scores[:, :, p], rows, columns, components, scale, 0, energies[:, :, p])
         for y in range(rows):
             for x in range(columns):
-                cell = origin + y * stride + x
-                s = np.int64(sizes[min(p, 1), cell])
-                if s == 0:
-                    for k in range(components):
-                        out[y, x, p, k] = scores[plane_at + k * cells + cell]
-                    continue
-                r = np.int64(1) << s
-                if (y & (r - 1)) or (x & (r - 1)):
-                    continue
-                n = reach * r
-                for v in range(n):
-                    there[v] = 0
-                for z in range(last):
-                    for i in range(r):
-                        for j in range(r):
-                            value = scores[plane_at + z * cells + cell + i * stride + j]
-                            if value == 0:
-                                continue
-                            u, v = ZIGZAG[z, 0] * r + i, ZIGZAG[z, 1] * r + j
-                            if not there[v]:
-                                there[v] = 1
-                                for q in range(r):
-                                    for e in range(wanted):
-                                        half[q, e, v] = np.float32(0)
-                            for q in range(r):
-                                for e in range(wanted):
-                                    half[q, e, v] += _SPLIT[s, q, e, u] * value
-                for i in range(min(r, rows - y)):
-                    for j in range(min(r, columns - x)):
-                        for k in range(components):
-                            a, b = ZIGZAG[k, 0], ZIGZAG[k, 1]
-                            total = np.float32(0)
-                            for v in range(n):
-                                if there[v]:
-                                    total += half[i, a, v] * _SPLIT[s, j, b, v]
-                            out[y + i, x + j, p, k] = total
+                smooth[0, y, x] = scores[y, x, p, 0]
+        height, width = rows, columns
+        for level in range(SCALES):
+            here = level & 1
+            _haar_step(smooth[here], height, width, smooth[1 - here], details)
+            height, width = (height + 1) // 2, (width + 1) // 2
+            first = components + 3 * level
+            _pool_squares(details, height, width, 3, scale, first, energies[:, :, p])
 
 
-def place_tile(coded, field, colour, last: int, scores, classes, sizes) -> None:
-    """Put a tile into the arrays of `Features`, which are filled in place.
-
-    Parameters: `coded` DCT scores on the tile's lattice, its `field` and `colour`, as from
-    `codec.decode_scores`; `last`, zones from this one on are empty.
-    """
-    layout = field.layout
-    found = np.empty(scores.shape, np.float32)
-    half, there = np.empty((4, CELL, SUPER), np.float32), np.empty(SUPER, np.uint8)
-    _spread(
-        coded,
-        field.sizes,
-        layout.stride,
-        layout.cells,
-        layout.origin,
-        last,
-        half,
-        there,
-        found,
-    )
-    if colour is not None:
-        turn = (colour @ GREY_AXES.T).astype(np.float32)  # from the tile's planes to the frame's
-        found = np.einsum("yxpk,pq->yxqk", found, turn)
-    scores[:] = found
-    top, left = divmod(layout.origin, layout.stride)
-    inside = np.s_[top : top + layout.rows, left : left + layout.columns]
-    classes[:] = field.classes.reshape(-1, layout.stride)[inside]
+def place_tile(tile: cells.TileCells, y: int, x: int, scores, classes, sizes) -> None:
+    """Put a tile whose first cell is (y, x) into the arrays of `Features`."""
+    if tile.colour:  # from the tile's planes to the frame's
+        cells.turn(tile.scores, colour_matrices(tile.colour)[1] @ GREY_AXES.T)
+    rows, columns = tile.scores.shape[:2]
+    window = np.s_[y : y + rows, x : x + columns]
+    scores[window], classes[window] = tile.scores, tile.classes
     for kind in range(sizes.shape[2]):
-        sizes[:, :, kind] = field.sizes[kind].reshape(-1, layout.stride)[inside]
+        sizes[(*window, kind)] = tile.sizes[kind]
 
 
 def check_components(components: int) -> None:
@@ -408,24 +309,16 @@ def features(
     )
     layers = max(wanted, layers_of(components, parsed.passes))
     header = parsed.header
-    if parsed.tile % CELL:
-        raise LaffError(
-            f"{parsed.name}: tiles of {parsed.tile} pixels do not lie on a grid of {CELL}: "
-            "decode it and compress it again"
-        )
+    codec.check_grid_of_cells(parsed)
     rows, columns = -(-header.height // CELL), -(-header.width // CELL)
     kinds = min(header.channels, 2)
     scores = np.empty((rows, columns, header.channels, components), np.float32)
     classes = np.empty((rows, columns), np.uint8)
     sizes = np.empty((rows, columns, kinds), np.uint8)
-    ends = kstrings.zone_ends(parsed.passes)
-    last = ends[min(layers, len(parsed.layers), len(ends)) - 1] if parsed.layers else 0
 
     def fill(tile) -> None:
-        coded, field, colour = codec.decode_scores(parsed, tile.index, layers=layers)
-        y, x = tile.y // CELL, tile.x // CELL
-        window = np.s_[y : y + field.layout.rows, x : x + field.layout.columns]
-        place_tile(coded, field, colour, last, scores[window], classes[window], sizes[window])
+        found = codec.decode_cells(parsed, tile.index, layers=layers, components=components)
+        place_tile(found, tile.y // CELL, tile.x // CELL, scores, classes, sizes)
 
     tiles = tile_grid(header.height, header.width, parsed.tile)
     if threads > 1 and len(tiles) > 1:
