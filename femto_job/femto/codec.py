@@ -737,8 +737,8 @@ def decode(
         archive, region, basis, max_pixels, streamed=False, scale=scale, layers=layers
     )
     header = parsed.header
-    shape = (-(-part.height // scale), -(-part.width // scale))
-    shape += (3,) if header.channels == 3 else ()
+    colours = (3,) if header.channels == 3 else ()
+    shape = (-(-part.height // scale), -(-part.width // scale), *colours)
     mapping = None if samples else header.mapping
     image = np.empty(shape, header.dtype if mapping is None else mapping["type"])
     bands = decode_bands(
