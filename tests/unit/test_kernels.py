@@ -313,6 +313,7 @@ def test_the_command_says_what_it_made_and_where(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(build, "_made", made)
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "nowhere" / "build.py"))
     (tmp_path / "cache").mkdir()
     assert build.main(["native", "--output", str(tmp_path / "out")]) == 0
     best = kernels.targets()[0]
