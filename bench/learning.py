@@ -3,9 +3,11 @@
     python3 bench/learning.py -o bench/results/learning.json --figure docs/figures/learning.png
 
 The same splits and the same classifier on (a) pixels of the original files, (b) pixels of decoded
-archives, (c) features read from the archives, (d) the same features computed from decoded JPEG
-files of the same quality, and (d') the plain features that need no search: log energies of 8 x 8
-DCT scores from the same JPEG files. See bench/README.md for what is measured and how.
+archives, (b') the same made small from the first layers, (c) features read from the archives, (d)
+the same features computed from decoded JPEG files of the same quality, (d') the plain features that
+need no search, log energies of 8 x 8 DCT scores, from the same JPEG files, and what is quickest to
+have of a JPEG file: (e) its pixels, made small while they are decoded, (e') the plain features of
+its first DCT coefficients. See bench/README.md for what is measured and how.
 """
 
 import argparse
@@ -127,6 +129,42 @@ def grey(source) -> np.ndarray:
         return np.asarray(image.convert("L"))
 
 
+def eighth(path) -> np.ndarray:
+    """A grey JPEG file at 1/8, as libjpeg-turbo decodes it: the DC coefficient of every block, over
+    8, and nothing is computed of the others."""
+    with Image.open(path) as image:
+        image.draft("L", (1, 1))
+        return np.asarray(image)
+
+
+def small_jpeg(path) -> np.ndarray:
+    """A grey JPEG file as pixels, decoded as small as libjpeg-turbo can without being smaller."""
+    with Image.open(path) as image:
+        image.draft("L", (SIDE, SIDE))
+        return as_pixels(np.asarray(image))
+
+
+def scale_of(path) -> int:
+    """How many times smaller an archive's picture may be without being smaller than SIDE."""
+    header = femto.parse(path, layers=1).header
+    fitting = [k for k in (1, 2, 4, 8) if min(header.height, header.width) // k >= SIDE]
+    return max(fitting, default=1)
+
+
+def small_archive(path) -> np.ndarray:
+    """The same of an archive."""
+    return as_pixels(femto.decode(path, scale=scale_of(path)))
+
+
+def bytes_read(name: str, path) -> int:
+    """Bytes of a file as far as an input needs it: of an archive, the layers that are read."""
+    layers = {"c": 1}.get(name)
+    if name == "b'" and (scale := scale_of(path)) > 1:
+        ends = kstrings.zone_ends(femto.info(path)["passes"])
+        layers = int(np.searchsorted(ends, cells.SCALES[scale])) + 1
+    return path.stat().st_size if layers is None else len(femto.truncate(path, layers=layers))
+
+
 def as_pixels(image: np.ndarray) -> np.ndarray:
     """A picture of SIDE x SIDE pixels (box filter; smaller pictures as they are), as a vector."""
     side = (min(SIDE, image.shape[1]), min(SIDE, image.shape[0]))
@@ -164,6 +202,21 @@ def plain_features(image: np.ndarray, components: int) -> np.ndarray:
     )
     names = feature_map.vector_names(components)
     return found.vector()[[not n.startswith(("size", "class")) for n in names]]
+
+
+def first_coefficients(path) -> np.ndarray:
+    """The plain features of a JPEG file's first coefficients."""
+    with Image.open(path) as image:
+        size = image.size[::-1]
+    small = eighth(path)
+    found = feature_map.Features(
+        8 * (small[:, :, None, None].astype(np.float32) - 128),
+        np.zeros(small.shape, np.uint8),
+        np.zeros((*small.shape, 1), np.uint8),
+        *size,
+        8,
+    )
+    return found.vector()[[not n.startswith(("size", "class")) for n in feature_map.vector_names()]]
 
 
 def by_quality(data: Data, quality: int, components: int, repeats: int) -> list[dict]:
@@ -374,19 +427,20 @@ def measure(data: Data, folder: Path, options) -> dict:
     inputs = {
         "a": (data.paths, lambda p: as_pixels(grey(p))),
         "b": (archives, lambda p: as_pixels(femto.decode(p))),
+        "b'": (archives, small_archive),
         "c": (archives, lambda p: femto.features(p).vector()),
         "c'": (archives, all_layers(components, layers)),
         "d": (jpegs, lambda p: same_features(grey(p), step, components)),
         "d'": (jpegs, lambda p: plain_features(grey(p), components)),
+        "e": (jpegs, small_jpeg),
+        "e'": (jpegs, first_coefficients),
     }
     original = sum(p.stat().st_size for p in data.paths)
     table, found, matrices = {}, {}, {}
     for name, (paths, reader) in inputs.items():
         matrices[name], milliseconds = load(paths, reader)
         found[name], seconds = predictions(data, matrices[name], options.repeats)
-        nbytes = sum(p.stat().st_size for p in paths)
-        if name == "c":
-            nbytes = sum(len(femto.truncate(p, layers=1)) for p in paths)
+        nbytes = sum(bytes_read(name, p) for p in paths)
         table[name] = {
             "bytes_read": nbytes,
             "share_of_original": round(nbytes / original, 4),
@@ -437,10 +491,13 @@ def measure(data: Data, folder: Path, options) -> dict:
 LABELS = {
     "a": "(a) pixels of the originals",
     "b": "(b) pixels of decoded archives",
+    "b'": "(b') pixels of archives made small",
     "c": "(c) features, first layer (default)",
     "c'": "(c') features, all layers",
     "d": "(d) the same features from JPEG",
     "d'": "(d') plain DCT energies from JPEG",
+    "e": "(e) pixels of JPEG made small",
+    "e'": "(e') first DCT coefficients of JPEG",
 }
 
 

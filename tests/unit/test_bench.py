@@ -12,7 +12,19 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bench import adapters, bdrate, figure, measure, memory, metrics, report, run, scaling, speed
+from bench import (
+    adapters,
+    bdrate,
+    features,
+    figure,
+    measure,
+    memory,
+    metrics,
+    report,
+    run,
+    scaling,
+    speed,
+)
 
 
 def picture(height=48, width=64, channels=3, bits=8, seed=0):
@@ -607,3 +619,19 @@ def test_scaling_tells_what_a_run_takes_anyway_from_what_a_megapixel_takes():
     assert two[:6] == ["2 cores", "13.0", "23.0", "3.0", "0.50", "93 %"]
     text = scaling.report(runs)
     assert "| 20 | 27.0 | 27.0 |" in text
+
+
+def test_features_are_measured_beside_jpeg_and_png(tmp_path, capsys):
+    """Once each; the bytes that are read of an archive are those of its beginning."""
+    random = np.random.default_rng(3)
+    image = np.clip(random.normal(120, 40, (200, 256)), 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "noise.png")
+    features.main([str(tmp_path / "noise.png"), "--rounds", "1", "--count", "2", "--size", "192"])
+    header, _, row, _, many = capsys.readouterr().out.splitlines()
+    told = dict(zip(header.split("|"), row.split("|"), strict=True))
+    told = {key.strip(): value.strip() for key, value in told.items()}
+    assert told["picture"] == "noise" and told["pixels"] == "192 x 192 L"
+    assert int(told["archive bytes"]) > 16384
+    if told["read of it"]:
+        assert int(told["read of it"]) < int(told["archive bytes"]) / 2
+    assert many.startswith("2 files a kind")

@@ -66,3 +66,34 @@ def test_a_group_is_never_on_both_sides(image):
     table = learning.intervals(data, {"a": found, "c": told}, "a", 50)
     assert table["c"]["auc_gain_interval"][0] > 0.2
     assert table["a"]["auc_gain"] == 0
+
+
+def test_jpeg_made_small_is_its_first_coefficients(image, tmp_path):
+    """Component 0 of the plain features of what the file decodes to, but for the rounding of
+    pixels; the vector has as many columns as the archive's, without sizes and classes."""
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(image).save(path, quality=90)
+    cells = learning.grey(path).reshape(12, 8, 15, 8).mean((1, 3))
+    assert np.abs(learning.eighth(path) - cells).max() <= 1.5
+    found = learning.first_coefficients(path)
+    expected = learning.plain_features(learning.grey(path), 1)
+    assert found.shape == expected.shape
+    names = [n for n in vector_names(1) if not n.startswith(("class", "size"))]
+    means = np.array([n.endswith("_mean") for n in names])
+    assert np.abs(found - expected)[means].max() < 0.5
+
+
+def test_small_pictures_are_no_smaller_than_what_is_learned_from(image, tmp_path):
+    jpeg, archive = tmp_path / "picture.jpg", tmp_path / "picture.laff.gz"
+    Image.fromarray(image).save(jpeg, quality=90)
+    archive.write_bytes(femto.encode(image, quality=90))
+    assert learning.scale_of(archive) == 2
+    whole = learning.as_pixels(image)
+    for small in (learning.small_jpeg(jpeg), learning.small_archive(archive)):
+        assert small.shape == whole.shape
+        assert np.corrcoef(small, whole)[0, 1] > 0.97
+    read = [learning.bytes_read(name, archive) for name in ("c", "b'", "b")]
+    assert read == sorted(read)
+    assert read[0] == len(femto.truncate(archive, layers=1))
+    assert read[1] == len(femto.truncate(archive, layers=4))
+    assert read[2] == archive.stat().st_size
