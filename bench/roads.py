@@ -106,6 +106,7 @@ def main(argv=None) -> None:
         [road, f"{encode:.3f}", f"{decode:.3f}", f"{seconds[road]:.2f}"]
         for road, (encode, decode) in found.items()
     ]
+    rows[0][0] = library.name  # which of the processor's levels
     changes = (100 * (a / b - 1) for a, b in zip(*found.values(), strict=True))
     rows.append(["difference", *(f"{change:+.1f} %" for change in changes), ""])
     print(markdown(["", "encode, MP/s", "decode, MP/s", "first decode, CPU s"], rows))
