@@ -319,9 +319,14 @@ def test_little_is_read_of_a_long_file(tmp_path):
 
 def test_the_program_makes_small_pictures(tmp_path, capsys):
     archive = tmp_path / "photo.laff.gz"
-    archive.write_bytes(femto.encode(picture(70, 90, 3), quality=75))
+    resolution = {"resolution": [300, 300, "inch"]}
+    archive.write_bytes(femto.encode(picture(70, 90, 3), quality=75, metadata=resolution))
     out = tmp_path / "small"
     assert main(["decompress", str(archive), "-o", str(out), "--scale", "8"]) == 0
+    assert "in full size" in capsys.readouterr().out
+    assert "dpi" not in Image.open(out / "photo.png").info
+    assert main(["decompress", str(archive), "-o", str(tmp_path / "whole.png")]) == 0
+    assert "dpi" in Image.open(tmp_path / "whole.png").info
     made = np.asarray(Image.open(out / "photo.png"))
     assert (made == femto.decode(archive, scale=8)).all()
     # Another scale is another picture: the one that is there stays.

@@ -157,7 +157,7 @@ def add_pictures(parser: Parser):
         type=int,
         choices=(1, 2, 4, 8),
         default=1,
-        help="pictures so many times smaller, quickly, from the first layers alone",
+        help="so many times smaller pictures, quickly: from the first layers, without metadata",
     )
     add_recursive(parser)
     add("--overwrite", action="store_true", help="replace what is there and was not made so")

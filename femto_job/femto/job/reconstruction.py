@@ -235,8 +235,10 @@ def make_picture(
         max_pixels=wanted.max_pixels,
     )
     bands = itertools.chain([next(bands)], bands)  # nothing is written of what cannot be decoded
-    # What a file says of its picture, such as where on earth it lies, speaks of all of it.
-    metadata = None if wanted.strip_metadata or wanted.region else about["metadata"]
+    # What a file says of its picture, such as where on earth it lies and how many pixels make an
+    # inch, speaks of all of it.
+    whole = wanted.region is None and wanted.scale == 1
+    metadata = about["metadata"] if whole and not wanted.strip_metadata else None
     new = write_picture(
         path,
         ((y, band if dtype is None else band.astype(dtype, copy=False)) for y, band in bands),
@@ -269,8 +271,11 @@ def _notes(about: dict, kind: str, metadata: dict | None, wanted: Wanted) -> lis
     notes = []
     if wanted.layers is not None and wanted.layers > about["layers"]:
         notes.append(f"has {about['layers']} layer{'s' * (about['layers'] > 1)}")
-    if wanted.region and about["metadata"] and not wanted.strip_metadata:
-        notes.append("without its metadata: they speak of the whole picture")
+    if about["metadata"] and not wanted.strip_metadata:
+        if wanted.region:
+            notes.append("without its metadata: they speak of the whole picture")
+        elif wanted.scale > 1:
+            notes.append("without its metadata: they speak of the picture in full size")
     left_out = unheld(metadata, kind)
     if left_out:
         notes.append(f"without {', '.join(left_out)}: not held by this format")
