@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from bench.report import label, metrics_of
+from bench.labels import label, metrics_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -13,29 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.adapters import VARIANTS
 from bench.bdrate import bd_rate, quality_at, worst_excess
-
-LABELS = {
-    "psnr_rgb": "PSNR-RGB",
-    "psnr_y": "PSNR-Y",
-    "ms_ssim_db": "MS-SSIM (dB)",
-    "ssimulacra2": "SSIMULACRA2",
-}
-
-
-def metrics_of(results):
-    """Metrics that the rows hold; a folder of grey pictures has one PSNR."""
-    grey = all(picture["channels"] == 1 for picture in results["pictures"])
-    return [
-        name
-        for name in LABELS
-        if not (grey and name == "psnr_y") and any(r.get(name) is not None for r in results["rows"])
-    ]
-
-
-def label(results, metric):
-    """Name of a metric in tables and figures."""
-    grey = all(picture["channels"] == 1 for picture in results["pictures"])
-    return "PSNR" if grey and metric == "psnr_rgb" else LABELS[metric]
+from bench.labels import LABELS, label, metrics_of
 
 
 def measured(results):
@@ -314,7 +292,7 @@ def finish(results, options):
     """Print the report and draw the figure."""
     low, high = options.range
     if options.figure:
-        from bench.figure import draw  # not at the top: figure.py imports this module
+        from bench.figure import draw  # matplotlib takes its time
 
         draw(results, options.figure)
     if options.headline:

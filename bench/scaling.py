@@ -61,7 +61,7 @@ def child(job: str, folder: Path, target: Path, megapixels: float) -> None:
         done = {"pixels": outcome.coded_pixels, "failed": outcome.count("failed")}
         done["archive_nbytes"] = sum(p.stat().st_size for p in target.glob("*.laff.gz"))
     else:
-        options = learning.Options(folder, target, megapixels=megapixels, quiet=True)
+        options = learning.Options(folder, target, target.stem, megapixels=megapixels, quiet=True)
         outcome = learning.Learning(options, partial(SparkSamples, context)).run()
         done = {"pixels": outcome.pixels, "stages": outcome.stage_seconds}
         done["sums_nbytes"] = outcome.sent_bytes

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser, parsers = command_line()
     options = parser.parse_args(arguments)
     verb, own = VERBS[options.verb][0], parsers[options.verb]
-    options.prog = own.prog
+    options.prog, options.commands = own.prog, (parser, parsers)
     verb.check(own, options)
     return execute(verb.run, options)
 

@@ -67,7 +67,7 @@ COARSE_STEP = 32.0
 eight such steps, in which the first of four passes counts, are all the grey levels there are."""
 
 
-def check_plan(effort: str, tune: str) -> None:
+def check_method(effort: str, tune: str) -> None:
     """LaffError if there is no such effort, or nothing of that name to tune for."""
     if effort not in EFFORTS:
         raise LaffError(f"effort {effort!r} is not possible: choose {' or '.join(EFFORTS)}")
@@ -104,7 +104,7 @@ def encode_tile(
     levels = levels_of(8 * pixels.itemsize) if levels is None else levels
     limits = levels if limits is None else limits
     check_limits(pixels, limits)
-    plan: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "levels": levels,
         "limits": limits,
         "passes": passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
@@ -113,9 +113,9 @@ def encode_tile(
     }
     first = pixels[0, 0]
     if not ((pixels[0] == first).all() and (pixels == first).all()):
-        return code_tile(pixels, step, load_basis(basis), watch=watch, **plan)
+        return code_tile(pixels, step, load_basis(basis), watch=watch, **settings)
     sample = tuple(np.ravel(first).tolist())
-    blank = _code_blank(pixels.shape, pixels.dtype.str, sample, step, basis, **plan)
+    blank = _code_blank(pixels.shape, pixels.dtype.str, sample, step, basis, **settings)
     seen = None if watch is None else watch(pixels, blank.seen)
     return dataclasses.replace(blank, seen=seen)
 
@@ -127,12 +127,12 @@ def _code_blank(
     sample: tuple[int, ...],
     step: float,
     basis: str,
-    **plan: Any,
+    **settings: Any,
 ) -> EncodedTile:
     """A tile of one colour, and its reconstruction as what was seen of it. Scans and slides have
     thousands of these, which are coded once."""
     pixels = np.full(shape, sample if len(shape) == 3 else sample[0], dtype)
-    return code_tile(pixels, step, load_basis(basis), watch=lambda _, decoded: decoded, **plan)
+    return code_tile(pixels, step, load_basis(basis), watch=lambda _, decoded: decoded, **settings)
 
 
 def check_limits(pixels: NDArray[Any], limits: Levels) -> None:
@@ -347,7 +347,7 @@ def encode(
     return encode_picture(
         image,
         target={"quality": quality, "ratio": ratio, "psnr": psnr},
-        plan={"basis": basis, "effort": effort, "tune": tune},
+        method={"basis": basis, "effort": effort, "tune": tune},
         bits=bits,
         range=range,
         threads=threads,
@@ -361,7 +361,7 @@ def encode_picture(
     image: Picture,
     *,
     target: dict[str, Any],
-    plan: dict[str, Any],
+    method: dict[str, Any],
     bits: int | None = None,
     levels: Levels | None = None,
     range: tuple[float, float] | None = None,
@@ -372,13 +372,13 @@ def encode_picture(
 ) -> Encoded:
     """As `encode`, and tells more.
 
-    `target`: quality, ratio or psnr; `plan`: basis, effort, tune; `levels` that the picture's file
-    declares and `mapping` of its samples (see `samples.check_mapping`), if it does; `watch(tile,
-    levels, pixels, decoded)` is called for each tile whenever it was coded, and what it says of
-    those in the archive is kept; `kept`: source, icc, metadata.
+    `target`: quality, ratio or psnr; `method`: basis, effort, tune; `levels` that the picture's
+    file declares and `mapping` of its samples (see `samples.check_mapping`), if it does;
+    `watch(tile, levels, pixels, decoded)` is called for each tile whenever it was coded, and what
+    it says of those in the archive is kept; `kept`: source, icc, metadata.
     """
     height, width, mode = check_image(image)
-    check_plan(plan["effort"], plan["tune"])
+    check_method(method["effort"], method["tune"])
     grid = tile_grid(height, width)
 
     def window(tile: Tile, of: Picture = image) -> NDArray[Any]:
@@ -416,7 +416,7 @@ def encode_picture(
             pixels = window(tile, picture)
             look = None if watch is None else functools.partial(watch, tile, span.levels)
             return encode_tile(
-                pixels, step=step, levels=span.levels, limits=span.limits, watch=look, **plan
+                pixels, step=step, levels=span.levels, limits=span.limits, watch=look, **method
             )
 
         history: list[tuple[float, int, float]] = []
@@ -424,7 +424,7 @@ def encode_picture(
         while step is not None:
             tiles = Tiles(spread(lambda tile, step=step: coded(tile, step), grid))
             with io.BytesIO() as file:
-                assemble(header, step=step, **plan, tiles=tiles, file=file)
+                assemble(header, step=step, **method, tiles=tiles, file=file)
                 archive = file.getvalue()
             history.append((step, len(archive), tiles.sse))
             if search.best(history) == len(history) - 1:
@@ -782,7 +782,7 @@ def info(archive: AnyArchive) -> Info:
     (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels), tiles, layers, nbytes
     (of the archive), layer_nbytes (of the strings of each layer). Raises LaffError.
     """
-    from .pictures.metadata import describe
+    from .pictures.properties import describe
 
     parsed = archive if isinstance(archive, Archive) else container.read(archive, keep=False)
     header = parsed.header

@@ -32,3 +32,14 @@ def cluster(tmp_path_factory):
     """A running standalone cluster with two workers."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders, and the token by which executors know them."""
+    from femto.job.runner import Folders
+
+    made = Folders(str(tmp_path / "in"), str(tmp_path / "out"), "run")
+    made.token.parent.mkdir(parents=True)
+    made.token.write_text(made.run)
+    return made

@@ -20,7 +20,6 @@ from femto import cli
 from femto.cli import compress
 from femto.job.local import DIED, LocalRunner
 from femto.job.records import Records
-from femto.job.runner import Folders
 from femto_spark.runner import SparkRunner
 
 
@@ -165,14 +164,6 @@ def sleepy(groups):
         for item in items:
             time.sleep(600 if item.thing == "long" else 0)
             yield {"key": item.thing}
-
-
-@pytest.fixture
-def folders(tmp_path):
-    made = Folders(str(tmp_path / "in"), str(tmp_path / "out"), "run")
-    made.token.parent.mkdir(parents=True)
-    made.token.write_text(made.run)
-    return made
 
 
 def test_what_kills_its_process_costs_only_itself(folders):

@@ -89,7 +89,7 @@ def test_what_is_watched_is_what_the_archive_gives_back(kind, plan):
     made = codec.encode_picture(
         pixels,
         target=target,
-        plan={"basis": "photo", "effort": "full", "tune": "psnr"} | plan,
+        method={"basis": "photo", "effort": "full", "tune": "psnr"} | plan,
         watch=watch,
     )
     whole = femto.decode(made.data)

@@ -12,17 +12,8 @@ from bench import scale
 from femto.job import runner
 from femto.job.compressing import Job, Options
 from femto.job.plan import Source
-from femto.job.runner import Folders, Work
+from femto.job.runner import Work
 from femto_spark.runner import SparkRunner
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Two folders, and the token by which executors know them."""
-    made = Folders(str(tmp_path / "in"), str(tmp_path / "out"), "run")
-    made.token.parent.mkdir(parents=True)
-    made.token.write_text(made.run)
-    return made
 
 
 class Numbers(Work):

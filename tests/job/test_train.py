@@ -39,8 +39,9 @@ def run(context, folder, tmp_path):
     """Learn from the folder; gives the Outcome and the path of the basis."""
 
     def run(name: str = "own.basis", start=None, **changes):
-        options = {"input": folder, "output": tmp_path / name, "quiet": True, "megapixels": 1.0}
-        options = Options(**options | changes)
+        output = tmp_path / name
+        options = {"input": folder, "output": output, "name": output.stem, "quiet": True}
+        options = Options(**options | {"megapixels": 1.0} | changes)
         return Learning(options, start or partial(SparkSamples, context)).run(), options.output
 
     return run
@@ -178,7 +179,7 @@ def test_a_cluster_learns_the_same_basis(own, folder, cluster, tmp_path):
 def test_windows_are_drawn_from_all_of_a_large_picture(tmp_path):
     save(tmp_path / "wide.png", picture(700, 2100, 1, channels=1))
     (source,) = find(tmp_path, {".png"}, recursive=False).sources
-    options = Options(input=tmp_path, output=tmp_path / "x.basis", megapixels=1.0)
+    options = Options(input=tmp_path, output=tmp_path / "x.basis", name="x", megapixels=1.0)
     sandbox = learning.Sandbox()
     try:
         typical = learning.typical_pixels([source], tmp_path, sandbox)
@@ -215,7 +216,7 @@ def test_levels_are_those_of_the_whole_picture(tmp_path):
         for name, expected in (("found.tif", (0, 4095)), ("said.tif", (0, 16383))):
             source = learning.Source(name, (tmp_path / name).stat().st_size, 0)
             (wanted,) = learning.choose(
-                [source], pixels.size, Options(tmp_path, tmp_path / "x.basis", megapixels=0.2)
+                [source], pixels.size, Options(tmp_path, tmp_path / "x.basis", "x", megapixels=0.2)
             )
             (sample,) = learning.take(wanted, sandbox)
             assert sample.levels == expected and sample.pixels.max() < 1100
@@ -225,7 +226,7 @@ def test_levels_are_those_of_the_whole_picture(tmp_path):
 
 def test_a_budget_chooses_pictures_alike_everywhere():
     sources = [learning.Source(f"{i}.png", 10, 0) for i in range(1000)]
-    options = Options(input=learning.Path("/in"), output=learning.Path("/x.basis"), megapixels=4.0)
+    options = Options(learning.Path("/in"), learning.Path("/x.basis"), "x", megapixels=4.0)
     drawn = learning.draw(sources, 1)
     assert drawn == learning.draw(sources[::-1], 1) != learning.draw(sources, 2)
     wanted = learning.choose(drawn, 3_000_000, options)

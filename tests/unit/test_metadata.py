@@ -15,8 +15,8 @@ import decompressor
 import femto
 from femto import container
 from femto.container import bounds
+from femto.pictures import embedding, open_page, properties, write_picture
 from femto.pictures import metadata as about
-from femto.pictures import open_page, write_picture
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 255, (24, 40), np.uint8)
@@ -130,8 +130,8 @@ def test_xmp_comes_back_upright(suffix, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
 def test_iptc_of_a_jpeg_comes_back(suffix, tmp_path):
-    other = about._resource(1005, b"resolution...")
-    resources = about._resource(1028, IPTC) + other + about._resource(1036, b"thumbnail")
+    other = embedding._resource(1005, b"resolution...")
+    resources = embedding._resource(1028, IPTC) + other + embedding._resource(1036, b"thumbnail")
     data = jpeg()
     data = data[:2] + b"\xff\xed" + struct.pack(">H", len(resources) + 16) \
         + b"Photoshop 3.0\0" + resources + data[2:]  # fmt: skip
@@ -148,7 +148,7 @@ def test_iptc_of_a_jpeg_comes_back(suffix, tmp_path):
             assert 1036 not in image.info["photoshop"]
     again = through(path.read_bytes(), ".tif", tmp_path)[0]
     assert again["iptc"] == IPTC
-    assert about.unheld(found, "png") == ["photoshop"] and not about.unheld(found, "tif")
+    assert embedding.unheld(found, "png") == ["photoshop"] and not embedding.unheld(found, "tif")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
@@ -221,10 +221,10 @@ def test_what_a_png_says_of_its_colours_and_time_comes_back(tmp_path):
     found, notes, path = through(png_with(*chunks.items()), ".png", tmp_path)
     assert not notes
     assert {k: v for k, v in png_chunks(path).items() if k in chunks} == chunks
-    shown = about.describe(found)
+    shown = properties.describe(found)
     assert (shown["PNG gAMA"], shown["PNG tIME"]) == ("1", "2021-02-03 04:05:06")
-    assert about.unheld(found, "jpg") == about.unheld(found, "tif") == ["png"]
-    assert not about.unheld(found, "png")
+    assert embedding.unheld(found, "jpg") == embedding.unheld(found, "tif") == ["png"]
+    assert not embedding.unheld(found, "png")
 
 
 def test_a_png_that_says_srgb_says_nothing_more():
@@ -272,7 +272,7 @@ def test_all_describing_tags_of_a_tiff_come_back(byteorder, big, tmp_path):
         assert after.byteorder == byteorder
         for code in (282, 283, 296, *(tag[0] for tag in extra)):
             assert b[code].value == a[code].value, code
-    shown = about.describe(found)
+    shown = properties.describe(found)
     assert shown["Make"] == "Maker" and shown["GDAL_NODATA"] == "255"
 
 
@@ -350,18 +350,18 @@ def test_what_a_format_cannot_hold_is_named():
     long = b"II*\0\x08\0\0\0" + about.ifd.tree(
         {0: [about.ifd.text(271, "Maker"), about.ifd.text(65000, "x" * 70000)]}, 8, "<"
     )
-    assert about.unheld({"exif": long}, "jpg") == ["private tags"]
-    assert about.unheld({"exif": long, "dicom": b"x"}, "tif") == ["dicom"]
-    segments, _, _ = about.for_jpeg({"exif": long})
+    assert embedding.unheld({"exif": long}, "jpg") == ["private tags"]
+    assert embedding.unheld({"exif": long, "dicom": b"x"}, "tif") == ["dicom"]
+    segments, _, _ = embedding.for_jpeg({"exif": long})
     assert b"Maker" in segments and len(segments) < 200
     extended = {"xmp": "x", "xmp_extended": bytes(32) + b"y" * 100000}
-    assert about.unheld(extended, "png") == ["xmp extended"]
-    assert not about.unheld(extended, "jpg")
+    assert embedding.unheld(extended, "png") == ["xmp extended"]
+    assert not embedding.unheld(extended, "jpg")
 
 
 def test_extended_xmp_of_a_jpeg_comes_back(tmp_path):
     guid, whole = b"0123456789ABCDEF" * 2, bytes(RNG.integers(32, 90, 150000, np.uint8))
-    segments, _, _ = about.for_jpeg(
+    segments, _, _ = embedding.for_jpeg(
         {"xmp": f'<x xmpNote:HasExtendedXMP="{guid.decode()}"/>', "xmp_extended": guid + whole}
     )
     data = jpeg()
@@ -394,8 +394,8 @@ def test_damaged_metadata_do_not_stop_a_picture(tmp_path):
             kept = reader.metadata or {}
             assert reader.shape[2] == 3
         for format in ("png", "tif", "jpg"):
-            about.unheld(kept, format)
-        about.describe(kept)
+            embedding.unheld(kept, format)
+        properties.describe(kept)
 
 
 def test_a_picture_without_metadata_has_none_in_its_archive():
@@ -466,7 +466,7 @@ def test_sound_metadata_are_converted_once(monkeypatch):
     sound = {"exif": exif(), "xmp": "<x/>", "text": [["Author", "me"]]}
     for damage, lost in ({}, []), ({"resolution": ["x"]}, ["resolution"]):
         parsed.clear()
-        _, directories, left_out = about.for_tiff(sound | damage)
+        _, directories, left_out = embedding.for_tiff(sound | damage)
         assert {0x0110, 700, 315} <= {tag.code for tag in directories[0]}
         assert left_out == lost
         assert len(parsed) == 1 or damage
@@ -512,5 +512,5 @@ def test_metadata_of_a_wrong_shape_are_left_out_and_named(tmp_path, format):
     write_picture(path, pixels, width=8, height=8, mode="L", bits=8, metadata=given)
     with Image.open(path) as image:
         assert image.size == (8, 8)
-    assert {"resolution", "text"} <= set(about.unheld(given, format))
-    assert about.describe(given).keys() >= given.keys() - {"xmp"}
+    assert {"resolution", "text"} <= set(embedding.unheld(given, format))
+    assert properties.describe(given).keys() >= given.keys() - {"xmp"}

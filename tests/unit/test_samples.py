@@ -42,7 +42,7 @@ def psnr(a: np.ndarray, b: np.ndarray, peak: float) -> float:
 
 @pytest.mark.parametrize("name", RANGES)
 @pytest.mark.parametrize(
-    ("plan", "grey"),
+    ("method", "grey"),
     [
         ({"quality": 30}, False),
         ({"quality": 75}, False),
@@ -53,14 +53,14 @@ def psnr(a: np.ndarray, b: np.ndarray, peak: float) -> float:
     ],
     ids=str,
 )
-def test_any_range_gets_what_8_bits_get(photo, name, plan, grey):
+def test_any_range_gets_what_8_bits_get(photo, name, method, grey):
     """Within 3 % of the bytes, and no more than 0.3 dB below: near lossless, 8 bits lose more by
     rounding to whole levels."""
     low, high = RANGES[name]
     pixels = np.ascontiguousarray(photo[..., 1]) if grey else photo
     deep = mapped(pixels, low, high)
-    ours = plan | ({"ratio": 2 * plan["ratio"]} if "ratio" in plan else {})
-    small, archive = femto.encode(pixels, **plan), femto.encode(deep, **ours)
+    ours = method | ({"ratio": 2 * method["ratio"]} if "ratio" in method else {})
+    small, archive = femto.encode(pixels, **method), femto.encode(deep, **ours)
     assert len(archive) == pytest.approx(len(small), rel=0.03)
     decoded = femto.decode(archive)
     assert decoded.dtype == np.uint16
@@ -223,8 +223,8 @@ def test_readers_give_mappings_of_their_own(photo):
         ({"type": "int16", "slope": 1.0, "intercept": -300.0}, pixels.astype(np.int16) - 300),
         ({"type": "int32", "slope": -2.5, "intercept": 9.0}, np.rint(9 - 2.5 * pixels)),
     ):
-        plan = {"basis": "photo", "effort": "fast", "tune": "psnr"}
-        made = codec.encode_picture(pixels, target={"quality": 95}, plan=plan, mapping=mapping)
+        method = {"basis": "photo", "effort": "fast", "tune": "psnr"}
+        made = codec.encode_picture(pixels, target={"quality": 95}, method=method, mapping=mapping)
         decoded = femto.decode(made.data)
         assert decoded.dtype == mapping["type"]
         assert np.abs(decoded - expected).max() < 30

@@ -64,11 +64,9 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the script; returns the exit status."""
-    from ..__main__ import command_line
-
     if options.shell == "zsh":
         sys.stdout.write("autoload -U +X bashcompinit && bashcompinit\n")
-    sys.stdout.write(script_of(*command_line()))
+    sys.stdout.write(script_of(*options.commands))
     return 0
 
 

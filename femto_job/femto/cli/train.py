@@ -87,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
     require("scipy", what="learning")
     from ..basis.bases import check_name
 
-    check_name(options.name or options.output.stem)  # not after hours of learning
+    options.name = options.name or options.output.stem
+    check_name(options.name)  # not after hours of learning
     return _from_scratch(options) if options.from_scratch else _learn(options)
 
 
@@ -119,7 +120,6 @@ def _from_scratch(options: argparse.Namespace) -> int:
     from .. import display, pictures
     from ..basis import bases, training
 
-    name = options.name or options.output.stem
     loaded = []
     for path in sorted(options.input.rglob("*")):
         if not path.is_file() or path.suffix.lower() not in pictures.EXTENSIONS:
@@ -136,7 +136,7 @@ def _from_scratch(options: argparse.Namespace) -> int:
         loaded.append(image)
     if not loaded:
         raise LaffError(f"{options.input}: no pictures to train on: give a folder that has some")
-    basis = training.train(loaded, name=name, count=options.classes - 1, seed=options.seed)
+    basis = training.train(loaded, name=options.name, count=options.classes - 1, seed=options.seed)
     digest = bases.save_basis(basis, options.output)
     size = options.output.stat().st_size
     print(f"{printable(str(options.output))}: {size} bytes, sha256 {digest}")

@@ -9,7 +9,7 @@ catalog     the files and pages of one run, on disk
 records     the memory of what earlier runs did; written: of the pictures that were restored
 runner      what all jobs and all places to run them have in common
 local       the processes of this machine, see pool; femto_spark.runner: Spark
-tasks       what a worker does with a picture; reconstruction: with an archive
+tasks       what a worker does with a picture; reconstruction: with an archive; archives: which
 sandbox     picture files decoded in a process of their own, with limits
 measure     PSNR, SSIM, thumbnails and crops; look: what should make people wonder
 progress    what is printed while it runs; pulse: how far the processes are

@@ -180,7 +180,7 @@ class Job(Work):
             self._probe(catalog)
             self._progress.phase("naming archives")
             catalog.name_archives()
-            self._plan(records, catalog)
+            self._choose(records, catalog)
             self._execute(catalog)
 
     def _probe(self, catalog: Catalog) -> None:
@@ -231,7 +231,7 @@ class Job(Work):
                 catalog.add_pages(numbers[name], pages)
         self._progress.step(len(batch))
 
-    def _plan(self, records: Records, catalog: Catalog) -> None:
+    def _choose(self, records: Records, catalog: Catalog) -> None:
         """The catalog learns which pages are to be compressed; the others get their rows."""
         with records.transaction():
             for number, source, page, named in catalog.pages():
@@ -457,7 +457,7 @@ class Job(Work):
             archive = tempfile.TemporaryFile()  # noqa: SIM115 (the best one stays open)
             try:
                 nbytes = codec.assemble(
-                    header, step=step, basis=basis, **self.options.plan, tiles=tiles, file=archive
+                    header, step=step, basis=basis, **self.options.method, tiles=tiles, file=archive
                 )
             except OSError as error:
                 raise LaffError(

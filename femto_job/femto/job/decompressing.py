@@ -17,17 +17,10 @@ from ..container import MAX_STREAM, arriving
 from ..errors import LaffError, printable
 from ..files.folder import LeftOut
 from ..files.whole import remove_parts
+from .archives import find_archives, no_archives, picture_names
 from .pool import Died, Pool, cores
-from .reconstruction import (
-    Wanted,
-    find_archives,
-    make_picture,
-    no_archives,
-    picture_names,
-    remember,
-    standing,
-)
-from .written import Written
+from .reconstruction import Wanted, make_picture
+from .written import Written, remember
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     for message in given.failed:
         telling.report(message)
     with contextlib.nullcontext() if options.one_file else Written(options.target) as written:
-        items = plan(given.archives, options, written)
+        items = work(given.archives, options, written)
         decode_all(items, options.jobs, len(given.archives), telling)
     counts = telling.counts
     counts["failed"] += len(given.failed)
@@ -143,7 +136,7 @@ def expand(names: list[str], recursive: bool, skip: Path | None) -> Given:
     return given
 
 
-def plan(
+def work(
     archives: dict[str, str], options: argparse.Namespace, written: Written | None
 ) -> Iterator[Task | End]:
     """What is to be done about every archive, or its end where that is known. Without `written`,
@@ -170,8 +163,8 @@ def plan(
                 if not options.progressive:
                     task = replace(task, data=read_standard_input())
             elif written is not None:
-                record, overwrite = standing(
-                    name, os.path.relpath(place, target), written, options.wanted,
+                record, overwrite = written.standing(
+                    name, os.path.relpath(place, target), options.wanted,
                     overwrite=options.overwrite,
                 )  # fmt: skip
                 if record is not None:
@@ -203,7 +196,7 @@ def read_standard_input() -> bytes:
 
 
 def decode_all(items: Iterator[Task | End], jobs: int, count: int, telling: Telling) -> None:
-    """Carry out what is planned, several archives at a time."""
+    """Carry out work, several archives at a time."""
     if count <= 1:
         for number, item in enumerate(items):
             telling.end(number, reconstruct(item) if isinstance(item, Task) else item)

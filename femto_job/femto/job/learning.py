@@ -55,8 +55,8 @@ class Options:
 
     input: Path
     output: Path
+    name: str
     basis: str = bases.DEFAULT
-    name: str | None = None
     megapixels: float = 48.0
     seed: int = 1
     recursive: bool = False
@@ -409,8 +409,7 @@ class Learning:
             samples = self._start(self._folder)
         with samples as self._samples:
             learned = self._learned(prior, wanted)
-        name = options.name or options.output.name.removesuffix(".basis")
-        self.outcome.sha256 = _save(replace(learned, name=name), options.output)
+        self.outcome.sha256 = _save(replace(learned, name=options.name), options.output)
         self.outcome.nbytes = options.output.stat().st_size
         shutil.rmtree(self._folder.parent, ignore_errors=True)
         self.outcome.seconds = time.monotonic() - began

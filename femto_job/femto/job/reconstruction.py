@@ -1,11 +1,8 @@
-"""From archives to picture files: which there are, what their pictures are called, whether these
-are there already, and how they are made. What decompressor.py and restore.py have in common."""
+"""How a picture file is made of an archive, as decompressor.py and restore.py do it."""
 
 import argparse
 import itertools
-import os
 import time
-from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,11 +10,9 @@ import femto
 
 from ..container import BELIEVED_PIXELS, check_pixels
 from ..errors import LaffError
-from ..files.folder import ARCHIVES, Found, LeftOut, find, folded
 from ..pictures import write_picture
-from ..pictures.metadata import unheld
+from ..pictures.embedding import unheld
 from ..samples import dtype_of
-from .written import Written, append
 
 DARK = 1 << 14
 
@@ -60,135 +55,6 @@ class Wanted:
         others = ("format", "max_pixels")
         told = asdict(self) | {"region": self.region and list(self.region)}
         return {key: value for key, value in told.items() if key not in others}
-
-
-def find_archives(folder: Path, *, recursive: bool, skip: Path | None = None) -> Found:
-    """The archives of a folder as `femto.files.folder.find` lists them. Raises OSError."""
-    return find(folder, ARCHIVES, recursive=recursive, skip=skip)
-
-
-def no_archives(left_out: LeftOut) -> str:
-    """What is said of a folder without archives."""
-    hint = left_out.hint("name a folder of .laff.gz or .laff files")
-    return f"no archives in this folder: {hint}"
-
-
-def stem(name: str) -> str:
-    """An archive's name without .laff.gz or .laff."""
-    for suffix in ARCHIVES:
-        if name.lower().endswith(suffix) and len(os.path.basename(name)) > len(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def picture_names(archives: dict[str, str], suffix: str) -> dict[str, str]:
-    """The name of every archive's picture below the output folder.
-
-    `archives` are paths of archives, each with its place below the output folder, as `a/x.laff.gz`
-    for a/x.png. Archives of one place from several folders keep as much of their folders' path as
-    sets them apart; those of one folder (x.laff.gz and x.laff) keep their whole name but for the
-    first, and become x.png and x.laff.png.
-    """
-    pictures = {path: stem(place) + suffix for path, place in archives.items()}
-    for group in _alike(pictures):
-        parents = {path: Path(os.path.abspath(path)).parent for path in group}
-        if len(set(parents.values())) > 1:
-            common = os.path.commonpath(list(parents.values()))
-            for path, parent in parents.items():
-                name = os.path.basename(pictures[path])
-                pictures[path] = os.path.normpath(
-                    os.path.join(os.path.relpath(parent, common), name)
-                )
-    for group in _alike(pictures):
-        group.sort(key=lambda path: (not path.endswith(ARCHIVES[0]), path))
-        for path in group[1:]:
-            folder = os.path.dirname(pictures[path])
-            pictures[path] = os.path.join(folder, os.path.basename(path) + suffix)
-    return pictures
-
-
-def _alike(pictures: dict[str, str]) -> list[list[str]]:
-    """Groups of archives whose pictures some file system takes for one: case, composition."""
-    counts = Counter(map(folded, pictures.values()))
-    groups = defaultdict(list)
-    if len(counts) < len(pictures):
-        for path, name in pictures.items():
-            if counts[folded(name)] > 1:
-                groups[folded(name)].append(path)
-    return list(groups.values())
-
-
-# ------------------------------------------------------------------------------------------------
-# What is there
-
-
-def standing(
-    archive: str, picture: str, written: Written, wanted: Wanted, *, overwrite: bool
-) -> tuple[dict | None, bool]:
-    """Whether an archive's picture is there.
-
-    Parameters: paths of both, the picture's below the folder of `written`. Returns its record if
-    it is there as it is wanted, else None; and whether another file may be replaced by it: one
-    that was made of this archive before that changed, or any if `overwrite` says so. Raises
-    LaffError if another picture is there and stays.
-    """
-    names = [picture]
-    if wanted.format is None:
-        names.append(str(Path(picture).with_suffix(".tif")))
-    for name in names:
-        path = written.folder / name
-        record = written.find(name)
-        if record is None or not _is_file(path, record, "picture"):
-            continue  # nothing there, or nothing that femto knows: that is compared
-        own = record["archive"] == os.path.realpath(archive)
-        same = own and _is_file(archive, record, "archive")
-        if same and record["content"] == wanted.content:
-            return record, False
-        if overwrite:
-            return None, True
-        if same:
-            raise LaffError(
-                f"{path}: was made of it with other options; overwrite it or choose a new name"
-            )
-        if own:
-            return None, True
-        if os.path.exists(record["archive"]):
-            raise LaffError(
-                f"{path}: is the picture of {record['archive']}; overwrite it or choose a new name"
-            )
-    return None, overwrite
-
-
-def _is_file(path, record: dict, kind: str) -> bool:
-    """Whether a file is the one that a record tells of, unchanged."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    told = (record.get(f"{kind}_bytes"), record.get(f"{kind}_mtime_ns"))
-    return told == (status.st_size, status.st_mtime_ns)
-
-
-def remember(folder: Path, archive: str, before: os.stat_result, made: "Made", wanted: Wanted):
-    """Keep the record of a picture and return it; `before` is the archive's status when it was
-    opened. Raises OSError."""
-    status = os.stat(made.path)
-    record = {
-        "picture": os.path.relpath(made.path, folder),
-        "picture_bytes": status.st_size,
-        "picture_mtime_ns": status.st_mtime_ns,
-        "archive": os.path.realpath(archive),
-        "archive_bytes": before.st_size,
-        "archive_mtime_ns": before.st_mtime_ns,
-        "content": wanted.content,
-        **made.facts,
-    }
-    append(folder, record)
-    return record
-
-
-# ------------------------------------------------------------------------------------------------
-# Making pictures
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,12 @@ from ..errors import JobError, printable
 from ..files.folder import Found, Source
 from ..files.whole import remove_parts, write_whole
 from . import report
+from .archives import find_archives, no_archives, picture_names
 from .progress import bytes_text, seconds_text
-from .reconstruction import (
-    Made,
-    Wanted,
-    find_archives,
-    make_picture,
-    no_archives,
-    picture_names,
-    remember,
-    standing,
-)
+from .reconstruction import Made, Wanted, make_picture
 from .records import Records
 from .runner import Folders, Item, Runner, Work, failure, gone, local_file
-from .written import Written
+from .written import Written, remember
 
 COLUMNS = (
     "archive",
@@ -282,8 +274,8 @@ class Restore(Work):
                 if picture in taken:
                     raise LaffError(f"{picture} is already the picture of {taken[picture]}")
                 taken[picture] = name
-                record, overwrite = standing(
-                    path, picture, written, self.options.wanted, overwrite=self.options.overwrite
+                record, overwrite = written.standing(
+                    path, picture, self.options.wanted, overwrite=self.options.overwrite
                 )
             except (LaffError, OSError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)

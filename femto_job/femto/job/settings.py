@@ -46,7 +46,7 @@ class Options:
         return {"bands": self.bands, "alpha": self.alpha, "range": self.range}
 
     @property
-    def plan(self) -> dict:
+    def method(self) -> dict:
         """Effort and tune, as keywords of femto.encode."""
         return {"effort": self.effort, "tune": self.tune}
 
@@ -65,7 +65,7 @@ class Options:
             "bits": self.bits,
             "strip": self.strip_metadata,
             "basis": basis_sha256,
-            **self.plan,
+            **self.method,
         }
         return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 

@@ -158,7 +158,7 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
     made = codec.encode_picture(
         pixels,
         target=settings.options.target,
-        plan=settings.options.plan | {"basis": settings.local_basis()},
+        method=settings.options.method | {"basis": settings.local_basis()},
         bits=settings.declared_bits(picture),
         levels=None if levels is None or settings.options.bits is not None else Levels(*levels),
         mapping=info.get("mapping"),
@@ -377,7 +377,7 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                     limits=chunk.span.limits,
                     basis=settings.local_basis(),
                     watch=watch and partial(watch, tile, chunk.span.levels),
-                    **settings.options.plan,
+                    **settings.options.method,
                 )
                 coded.append((tile.index, encoded))
                 if chunk.look:

@@ -13,20 +13,36 @@ and remembers it.
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import LaffError
 from ..files import journal
+from .reconstruction import Made, Wanted
 
 STATE_FOLDER = ".femto-pictures"
 
 
-def append(folder: Path, record: dict) -> None:
-    """Remember a picture: `record` has its name below the folder as `picture`. Raises OSError."""
+def remember(folder: Path, archive: str, before: os.stat_result, made: Made, wanted: Wanted):
+    """Keep the record of a picture and return it; `before` is the archive's status when it was
+    opened. Raises OSError."""
+    status = os.stat(made.path)
+    record = {
+        "picture": os.path.relpath(made.path, folder),
+        "picture_bytes": status.st_size,
+        "picture_mtime_ns": status.st_mtime_ns,
+        "archive": os.path.realpath(archive),
+        "archive_bytes": before.st_size,
+        "archive_mtime_ns": before.st_mtime_ns,
+        "content": wanted.content,
+        **made.facts,
+    }
     state = Path(folder, STATE_FOLDER)
     state.mkdir(parents=True, exist_ok=True)
     journal.append(state, record)
+    return record
 
 
 class Written:
@@ -70,6 +86,43 @@ class Written:
             return json.loads(found[0]) if found else None
         return None
 
+    def standing(
+        self, archive: str, picture: str, wanted: Wanted, *, overwrite: bool
+    ) -> tuple[dict | None, bool]:
+        """Whether an archive's picture is there.
+
+        Parameters: paths of both, the picture's below this folder. Returns its record if it is
+        there as it is wanted, else None; and whether another file may be replaced by it: one that
+        was made of this archive before that changed, or any if `overwrite` says so. Raises
+        LaffError if another picture is there and stays.
+        """
+        names = [picture]
+        if wanted.format is None:
+            names.append(str(Path(picture).with_suffix(".tif")))
+        for name in names:
+            path = self.folder / name
+            record = self.find(name)
+            if record is None or not _is_file(path, record, "picture"):
+                continue  # nothing there, or nothing that femto knows: that is compared
+            own = record["archive"] == os.path.realpath(archive)
+            same = own and _is_file(archive, record, "archive")
+            if same and record["content"] == wanted.content:
+                return record, False
+            if overwrite:
+                return None, True
+            if same:
+                raise LaffError(
+                    f"{path}: was made of it with other options; overwrite it or choose a new name"
+                )
+            if own:
+                return None, True
+            if os.path.exists(record["archive"]):
+                raise LaffError(
+                    f"{path}: is the picture of {record['archive']}; overwrite it or choose "
+                    "a new name"
+                )
+        return None, overwrite
+
     def _take(self, records: Iterator[dict]) -> bool:
         fresh = {r["picture"]: r for r in records if isinstance(r.get("picture"), str)}
         try:
@@ -89,3 +142,13 @@ class Written:
 def _key(picture: str) -> str:
     """A file name as SQLite takes it, whatever bytes it is made of."""
     return json.dumps(picture)
+
+
+def _is_file(path, record: dict, kind: str) -> bool:
+    """Whether a file is the one that a record tells of, unchanged."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    told = (record.get(f"{kind}_bytes"), record.get(f"{kind}_mtime_ns"))
+    return told == (status.st_size, status.st_mtime_ns)

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import LaffError
 from .common import MAX_PAGES, Source, check_promise, check_size, silent_stderr
 from .metadata import MAX_SHARED_BYTES
-from .page import PageInfo, Plan
+from .page import PageInfo, StoredPage
 
 _JPEG = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 _JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
@@ -42,8 +42,8 @@ def _syntax(data) -> str:
     return str(getattr(meta, "TransferSyntaxUID", "") or "1.2.840.10008.1.2")
 
 
-def dicom_plans(source: Source, only: int | None) -> list[Plan]:
-    """A plan for every frame, or for frame `only`. Raises LaffError."""
+def dicom_pages(source: Source, only: int | None) -> list[StoredPage]:
+    """What reads every frame, or for frame `only`. Raises LaffError."""
     data, header = _header(source)
     if "Rows" not in data or "Columns" not in data:
         raise LaffError(f"{source.name}: a DICOM file without pixels; give one of a picture")
@@ -53,7 +53,7 @@ def dicom_plans(source: Source, only: int | None) -> list[Plan]:
     if only is not None and not 0 <= only < count:
         raise LaffError(f"{source.name}: has no page {only}; its pages are 0 to {count - 1}")
     shared = _Shared(source, data, header, count)
-    return [DicomPlan(shared, n) for n in (range(count) if only is None else [only])]
+    return [DicomPage(shared, n) for n in (range(count) if only is None else [only])]
 
 
 class _Shared:
@@ -123,7 +123,7 @@ class _Shared:
         return entries or 65536, 16 if bits == 16 else 8
 
 
-class DicomPlan(Plan):
+class DicomPage(StoredPage):
     """One frame."""
 
     def __init__(self, shared: _Shared, frame: int):

@@ -183,3 +183,8 @@ def parse(block: bytes) -> tuple[str, dict[int, list[Tag]], int]:
                 found[tag.code] = inner
                 queue.append(tag.code)
     return order, found, following
+
+
+def fraction(value) -> list[int]:
+    """A number that metadata have, as numerator and denominator."""
+    return value if isinstance(value, list) else [value, 1]

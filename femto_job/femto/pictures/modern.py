@@ -12,8 +12,8 @@ import numpy as np
 
 from .common import Source, check_promise, check_size, silent_stderr
 from .metadata import orientation_of
-from .page import Plan, Reading
-from .pillow import pillow_plan
+from .page import Reading, StoredPage
+from .pillow import pillow_page
 from .pixels import scale
 
 KINDS = frozenset(("HEIF", "AVIF", "JXL", "JPEG2000", "GIF"))
@@ -23,20 +23,20 @@ _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_BOX = b"JpgTiffExif->JP2"
 
 
-def modern_plan(source: Source, kind: str, reading: Reading) -> Plan:
+def modern_page(source: Source, kind: str, reading: Reading) -> StoredPage:
     """How a file of one of these kinds is read. Raises LaffError or what the libraries raise."""
     if kind == "HEIF":
-        return _HeifPlan(source, reading)
+        return _HeifPage(source, reading)
     if kind == "JXL":
-        return _JpegXlPlan(source, reading)
+        return _JpegXlPage(source, reading)
     if kind == "JPEG2000" and (size := _jpeg2000_size(source))[2] > 8:
-        return _Jpeg2000Plan(source, reading, *size)
+        return _Jpeg2000Page(source, reading, *size)
     if kind == "AVIF" and (bits := _avif_bits(source)) > 8:
-        return _AvifPlan(source, reading, bits)
-    return pillow_plan(source, kind, reading)
+        return _AvifPage(source, reading, bits)
+    return pillow_page(source, kind, reading)
 
 
-class _WholePlan(Plan):
+class _WholePage(StoredPage):
     """Decodes all of it at the first window; _decode() gives (h, w[, samples]) of `bits` bits."""
 
     def __init__(self, source: Source, reading: Reading, width, height, samples, bits, **options):
@@ -87,7 +87,7 @@ class _WholePlan(Plan):
         self._pixels = None
 
 
-class _HeifPlan(_WholePlan):
+class _HeifPage(_WholePage):
     """HEIC. libheif turns it upright, whatever its EXIF says."""
 
     def __init__(self, source: Source, reading: Reading):
@@ -137,7 +137,7 @@ def _avif_bits(source: Source) -> int:
     return 12 if head[at + 6] & 0x20 else 10
 
 
-class _AvifPlan(_WholePlan):
+class _AvifPage(_WholePage):
     """AVIF of 10 or 12 bits, which Pillow would cut down to 8."""
 
     def __init__(self, source: Source, reading: Reading, bits: int):
@@ -219,7 +219,7 @@ def _jpeg2000_size(source: Source) -> tuple[int, int, int, int]:
     return x1 - x0, y1 - y0, bits, samples
 
 
-class _Jpeg2000Plan(_WholePlan):
+class _Jpeg2000Page(_WholePage):
     """JPEG 2000 of more than 8 bits."""
 
     def __init__(self, source: Source, reading: Reading, width, height, bits, samples):
@@ -390,7 +390,7 @@ def jpeg_xl_header(data: bytes) -> dict:
     }
 
 
-class _JpegXlPlan(_WholePlan):
+class _JpegXlPage(_WholePage):
     """JPEG XL. libjxl turns it upright."""
 
     def __init__(self, source: Source, reading: Reading):

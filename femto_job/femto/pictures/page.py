@@ -77,7 +77,7 @@ class Reading:
         return cls(bands, bool(alpha))
 
 
-class Plan:
+class StoredPage:
     """How one page is read. Made from the header alone; pixels are decoded by window()."""
 
     def __init__(
@@ -117,19 +117,19 @@ class PictureReader:
     Raises LaffError when pixels cannot be decoded. Use as a context manager.
     """
 
-    def __init__(self, name: str, plan: "Plan", gray: bool, found: Found):
+    def __init__(self, name: str, stored: "StoredPage", gray: bool, found: Found):
         self.name = name
-        notes = (*plan.info.notes, *found.notes)
-        channels = 1 if gray else plan.info.channels
-        self.info = replace(plan.info, channels=channels, notes=notes)
+        notes = (*stored.info.notes, *found.notes)
+        channels = 1 if gray else stored.info.channels
+        self.info = replace(stored.info, channels=channels, notes=notes)
         self.metadata = found.values or None
         # A profile of a colour picture says nothing about its grey version.
-        self.icc = plan.icc if self.info.channels == plan.info.channels else None
+        self.icc = stored.icc if self.info.channels == stored.info.channels else None
         self.dtype = np.dtype(np.uint8 if self.info.bits <= 8 else np.uint16)
         size = (self.info.height, self.info.width)
         self.shape: tuple[int, ...] = size if self.info.channels == 1 else (*size, 3)
         self.ndim = len(self.shape)
-        self._plan = plan
+        self._stored = stored
 
     def __enter__(self) -> "PictureReader":
         return self
@@ -138,7 +138,7 @@ class PictureReader:
         self.close()
 
     def close(self) -> None:
-        self._plan.close()
+        self._stored.close()
 
     def __getitem__(self, key: slice | tuple[slice, slice]) -> NDArray[Any]:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
@@ -156,17 +156,17 @@ class PictureReader:
 
     def _upright(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """The window of the upright picture, from the window of the stored one (TIFF 6.0, 274)."""
-        orientation = self._plan.orientation
+        orientation = self._stored.orientation
         swapped = orientation >= 5
         if swapped:
             y0, y1, x0, x1 = x0, x1, y0, y1
-        height, width = self._plan.size
+        height, width = self._stored.size
         from_bottom, from_right = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)
         if from_bottom:
             y0, y1 = height - y1, height - y0
         if from_right:
             x0, x1 = width - x1, width - x0
-        window = self._plan.window(y0, y1, x0, x1)
+        window = self._stored.window(y0, y1, x0, x1)
         if from_bottom:
             window = window[::-1]
         if from_right:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import MAX_TEXT_NBYTES, Source, check_promise, check_size, silent_stderr
-from .page import Plan, Reading
+from .page import Reading, StoredPage
 from .pixels import CmykToRgb, on_white
 
 # The most raw bytes that one byte of a file can stand for, so that a header that promises more
@@ -20,7 +20,7 @@ from .pixels import CmykToRgb, on_white
 _EXPANSION = {"BMP": 256, "PNG": 1100, "JPEG": 8192, "WEBP": 8192}
 
 
-class _WholePlan(Plan):
+class _WholePage(StoredPage):
     """A picture that is decoded as a whole; its transparency is looked at before windows are."""
 
     def __init__(self, source: Source, image, reading: Reading, channels: int, bits: int):
@@ -48,7 +48,7 @@ class _WholePlan(Plan):
         )
 
 
-class _PillowPlan(_WholePlan):
+class _PillowPage(_WholePage):
     """A picture that Pillow reads; it decodes the whole of it at the first window."""
 
     def __init__(self, source: Source, image, reading: Reading, *, depth: int = 8):
@@ -134,7 +134,7 @@ class _PillowPlan(_WholePlan):
         self._image.close()
 
 
-class _Png16Plan(_WholePlan):
+class _Png16Page(_WholePage):
     """A 16-bit PNG with colour or alpha, which Pillow would cut down to 8 bits."""
 
     def __init__(self, source: Source, image, reading: Reading, colour_type: int):
@@ -242,7 +242,7 @@ def _png_text(kind: bytes, data: bytes) -> tuple[str, bytes]:
     return keyword.decode("latin-1"), rest
 
 
-def pillow_plan(source: Source, kind: str, reading: Reading) -> Plan:
+def pillow_page(source: Source, kind: str, reading: Reading) -> StoredPage:
     from PIL import Image
 
     depth, colour_type = 8, None
@@ -260,5 +260,5 @@ def pillow_plan(source: Source, kind: str, reading: Reading) -> Plan:
         )
         check_promise(source.name, int(width * height * bands), source.nbytes, _EXPANSION[kind])
     if depth == 16 and colour_type in (2, 4, 6):
-        return _Png16Plan(source, image, reading, colour_type)
-    return _PillowPlan(source, image, reading, depth=depth)
+        return _Png16Page(source, image, reading, colour_type)
+    return _PillowPage(source, image, reading, depth=depth)

@@ -5,10 +5,10 @@ import contextlib
 import numpy as np
 
 from .common import Source, check_size, silent_stderr
-from .page import Plan
+from .page import StoredPage
 
 
-class RawPlan(Plan):
+class RawPage(StoredPage):
     """A camera RAW picture, developed as a whole at the first window: 8-bit sRGB."""
 
     def __init__(self, source: Source):

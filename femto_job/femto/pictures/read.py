@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from ..errors import LaffError
 from .common import DICOM_SUFFIXES, RAW_EXTENSIONS, AnySource, Source, decoding
-from .dicom import dicom_plans
+from .dicom import dicom_pages
 from .metadata import gather
-from .modern import KINDS, modern_plan
-from .page import PageInfo, PictureReader, Plan, Reading
-from .pillow import pillow_plan
-from .raw import RawPlan
-from .tiff import tiff_plans
+from .modern import KINDS, modern_page
+from .page import PageInfo, PictureReader, Reading, StoredPage
+from .pillow import pillow_page
+from .raw import RawPage
+from .tiff import tiff_pages
 
 # fmt: off
 EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
@@ -22,21 +22,21 @@ EXTENSIONS = RAW_EXTENSIONS | DICOM_SUFFIXES | {
 # fmt: on
 
 
-def _plans(
+def _pages(
     source: Source, reading: Reading, page: int | None, place: dict[str, Any] | None = None
-) -> Sequence[Plan | PageInfo]:
-    """A plan for every page, or for page `page`. Raises LaffError if none can be read."""
+) -> Sequence[StoredPage | PageInfo]:
+    """What reads every page, or page `page`. Raises LaffError if none can be read."""
     kind = source.kind()
-    plans = tiff_plans(source, reading, page, place) if kind == "TIFF" else None
-    if plans is not None:
-        return plans
+    pages = tiff_pages(source, reading, page, place) if kind == "TIFF" else None
+    if pages is not None:
+        return pages
     if kind == "DICOM":
-        return dicom_plans(source, page)
+        return dicom_pages(source, page)
     if page not in (None, 0):
         raise LaffError(f"{source.name}: has no page {page}; its only page is 0")
     if kind in KINDS:
-        return [modern_plan(source, kind, reading)]
-    return [RawPlan(source) if kind in ("RAW", "TIFF") else pillow_plan(source, kind, reading)]
+        return [modern_page(source, kind, reading)]
+    return [RawPage(source) if kind in ("RAW", "TIFF") else pillow_page(source, kind, reading)]
 
 
 def probe(
@@ -56,11 +56,11 @@ def probe(
     source = Source(path_or_bytes, name)
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
-        plans = _plans(source, reading, None)
-        infos = [plan if isinstance(plan, PageInfo) else plan.info for plan in plans]
-        for plan in plans:
-            if isinstance(plan, Plan):
-                plan.close()
+        pages = _pages(source, reading, None)
+        infos = [stored if isinstance(stored, PageInfo) else stored.info for stored in pages]
+        for stored in pages:
+            if isinstance(stored, StoredPage):
+                stored.close()
     return infos
 
 
@@ -88,10 +88,10 @@ def open_page(
     reading = Reading.checked(bands, alpha, range)
     with decoding(source.name):
         # One that is asked for by its number is read or refused.
-        (plan,) = cast(list[Plan], _plans(source, reading, page, place))
+        (stored,) = cast(list[StoredPage], _pages(source, reading, page, place))
         try:
-            plan.measure()
-            return PictureReader(source.name, plan, gray, gather(source, plan))
+            stored.measure()
+            return PictureReader(source.name, stored, gray, gather(source, stored))
         except BaseException:
-            plan.close()
+            stored.close()
             raise

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import LaffError
 from .common import Source, check_promise, check_size, decoding, silent_stderr
-from .page import PageInfo, Plan, Reading
+from .page import PageInfo, Reading, StoredPage
 from .pixels import CmykToRgb, on_white, scale, ycbcr_to_rgb
 from .stacks import Plane, planes_of
 
@@ -95,10 +95,10 @@ def _choices(plane: Plane, reading: Reading) -> list[tuple[tuple[int, ...] | Non
     return [(tuple(band - 1 for band in reading.bands), "")]
 
 
-class _TiffPlan(Plan):
+class _TiffPage(StoredPage):
     """One picture of a TIFF. Decodes only the strips or tiles that a window touches.
 
-    file: the open file, which is closed with the plan; bands: those that make the picture, or None:
+    file: the open file, which is closed with the page; bands: those that make the picture, or None:
     what the colour space says, and alpha.
     """
 
@@ -800,7 +800,7 @@ def _first_packbits(data: bytes, nbytes: int) -> bytes:
 
 
 def _place(source: Source, tif, plane: Plane, bands, label: str | None) -> dict | None:
-    """Where a picture lies, for _plan_at(); None where tifffile needs the whole file to know."""
+    """Where a picture lies, for _page_at(); None where tifffile needs the whole file to know."""
     if tif.is_lsm or tif.is_ndpi or tif.is_scanimage or not hasattr(plane.page, "tags"):
         return None
     return {
@@ -822,8 +822,8 @@ def _is_same(source: Source, place: dict) -> bool:
     )
 
 
-def _plan_at(source: Source, reading: Reading, number: int, place: dict) -> "_TiffPlan":
-    """The plan of the picture at a place: only its own directory, and the first, are read."""
+def _page_at(source: Source, reading: Reading, number: int, place: dict) -> "_TiffPage":
+    """What reads the picture at a place: only its own directory, and the first, are read."""
     import tifffile
 
     file = source.open()
@@ -834,25 +834,25 @@ def _plan_at(source: Source, reading: Reading, number: int, place: dict) -> "_Ti
         page = tifffile.TiffPage(tif, index=index if len(index) > 1 else index[0])
         plane = Plane(page, place["frame"], notes=tuple(place["notes"]))
         bands = None if place["bands"] is None else tuple(place["bands"])
-        return _TiffPlan(source, file, plane, reading, bands, number, place["label"])
+        return _TiffPage(source, file, plane, reading, bands, number, place["label"])
     except BaseException:
         file.close()
         raise
 
 
-def tiff_plans(
+def tiff_pages(
     source: Source, reading: Reading, only: int | None, place: dict | None = None
-) -> list["_TiffPlan | PageInfo"] | None:
-    """The plan of every picture, or of picture `only`; a PageInfo with its error for a bad one.
+) -> list["_TiffPage | PageInfo"] | None:
+    """What reads every picture, or picture `only`; a PageInfo with its error for a bad one.
 
     None if the file is a camera's RAW file.
     """
     import tifffile
 
     if only is not None and place is not None and _is_same(source, place):
-        return [_plan_at(source, reading, only, place)]
+        return [_page_at(source, reading, only, place)]
 
-    # The file stays open until a plan is closed. OME-TIFF may name further files; none is opened.
+    # The file stays open until a page is closed. OME-TIFF may name further files; none is opened.
     file = source.open()
     try:
         tif = tifffile.TiffFile(file, name=source.name, _multifile=False)
@@ -865,25 +865,25 @@ def tiff_plans(
             raise LaffError(
                 f"{source.name}: has no page {only}; its pages are 0 to {len(found) - 1}"
             )
-        plans, errors = [], []
+        pages, errors = [], []
         numbers = {id(plane): number for number, plane in enumerate(planes, 1)}
         for number, (plane, bands, band_label) in enumerate(found):
             if only is None or number == only:
                 label = _joined_label(plane, band_label, numbers)
                 try:
                     with decoding(source.name):
-                        plan = _TiffPlan(source, file, plane, reading, bands, number, label)
+                        stored = _TiffPage(source, file, plane, reading, bands, number, label)
                     if len(found) > 1:
                         place = _place(source, tif, plane, bands, label)
-                        plan.info = replace(plan.info, place=place)
-                    plans.append(plan)
+                        stored.info = replace(stored.info, place=place)
+                    pages.append(stored)
                 except LaffError as exc:
                     errors.append(exc)
                     size = (int(plane.page.imagewidth), int(plane.page.imagelength))
-                    plans.append(PageInfo(number, *size, 1, 8, error=str(exc), label=label))
-        if len(errors) == len(plans):
+                    pages.append(PageInfo(number, *size, 1, 8, error=str(exc), label=label))
+        if len(errors) == len(pages):
             raise errors[0]
-        return plans
+        return pages
     except BaseException:
         file.close()
         raise

@@ -17,8 +17,8 @@ from ..errors import LaffError
 from ..files.whole import whole_file
 from ..samples import Levels, dtype_of, levels_of, to_bytes
 from .common import check_size, missing, os_error, quiet
+from .embedding import for_jpeg, for_png, for_tiff, for_webp
 from .ifd import Tag, number, tree
-from .metadata import for_jpeg, for_png, for_tiff, for_webp
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,9 +59,9 @@ def write_picture(
     bands_or_array: (h, w) or (h, w, 3), uint8 or uint16; or an iterable of bands (y, array), full
     rows from top to bottom, as femto.decode_bands gives. mode: "L" or "RGB"; bits: 1 to 16; icc:
     profile to embed; metadata: see the module `metadata`, of which the file gets what its format
-    holds (`metadata.unheld` tells the rest); format: "png", "tif", "jpg" or "webp" (default: by the
-    suffix). PNG and TIFF are written band by band; JPEG and WebP (lossless) need the whole picture
-    and hold 8 bits, so the levels are stretched to these.
+    holds (`embedding.unheld` tells the rest); format: "png", "tif", "jpg" or "webp" (default: by
+    the suffix). PNG and TIFF are written band by band; JPEG and WebP (lossless) need the whole
+    picture and hold 8 bits, so the levels are stretched to these.
     levels: that the picture uses, all that its bits have if None; PNG and TIFF get the samples as
     they are, whatever these are. dtype: of TIFF, if not uint8 or uint16.
     overwrite: whether another file of this name may be replaced. Returns False if the very same
