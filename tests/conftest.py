@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from femto.coding import kernels
+from femto.coding import libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # What one process has compiled serves all others, those that tests give another home too.
-if compiled := kernels.cache_folder():
+if compiled := libraries.cache_folder():
     os.environ.setdefault("FEMTO_CACHE", str(compiled.parent))
 
 # These go on with one cluster of hosts, in this order: a job that the guards look at is the one to
@@ -145,7 +145,7 @@ def library(repository) -> Path:
     """femto's kernels compiled beforehand, where femto finds them; made once for these sources."""
     from femto import build
 
-    return build.build(kernels.targets(), kernels.cache_folder())[0]
+    return build.build(libraries.targets(), libraries.cache_folder())[0]
 
 
 @pytest.fixture(scope="session")

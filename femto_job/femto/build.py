@@ -29,8 +29,9 @@ from typing import NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 
-from .coding import kernels
-from .coding.kernels import Variant, cache_folder, fingerprint, library_name
+from .coding import libraries, signatures
+from .coding.libraries import cache_folder, fingerprint, library_name
+from .coding.signatures import Variant
 from .errors import LaffError
 from .files.whole import write_whole
 
@@ -130,27 +131,27 @@ def _frontend():
 
     target_extension.dispatcher_registry[Femto] = Dispatcher
 
-    copies = kernels.Copies(dispatcher)
+    copies = signatures.Copies(dispatcher)
     scalars = {"i8": types.int64, "f4": types.float32, "f8": types.float64, "b1": types.boolean}
 
     def type_of(kind):
-        if isinstance(kind, kernels.Nothing):
+        if isinstance(kind, signatures.Nothing):
             return types.none
-        if isinstance(kind, kernels.Struct):
+        if isinstance(kind, signatures.Struct):
             return types.NamedTuple([type_of(field) for field in kind.fields], kind.cls)
-        if isinstance(kind, kernels.Array):
+        if isinstance(kind, signatures.Array):
             return types.Array(numpy_support.from_dtype(kind.dtype), kind.ndim, "C")
         return scalars[kind.dtype.str[1:]]
 
     def argument(context, builder, kind, slot):
         """The value that numba's code gets, from the slots from `slot()` on."""
         ty = type_of(kind)
-        if isinstance(kind, kernels.Nothing):
+        if isinstance(kind, signatures.Nothing):
             return context.get_dummy_value()
-        if isinstance(kind, kernels.Struct):
+        if isinstance(kind, signatures.Struct):
             parts = [argument(context, builder, field, slot) for field in kind.fields]
             return context.make_tuple(builder, ty, parts)
-        if isinstance(kind, kernels.Array):
+        if isinstance(kind, signatures.Array):
             array = context.make_array(ty)(context, builder)
             data = builder.inttoptr(slot(), array.data.type)
             shape = [slot() for _ in range(kind.ndim)]
@@ -288,7 +289,7 @@ def address(variant: Variant) -> int:
     if path is not None and path.is_file():
         data = path.read_bytes()
     else:
-        for listener in kernels.LISTENERS:
+        for listener in signatures.LISTENERS:
             listener()
         data = _object([_frontend()(variant)], [variant.name], target)
         if path is not None:
@@ -305,10 +306,10 @@ def address(variant: Variant) -> int:
 
 def all_variants() -> list[Variant]:
     """Everything that a library holds, in an order that is always the same."""
-    for name in kernels.SOURCES:
+    for name in libraries.SOURCES:
         if name != "build.py":
             importlib.import_module(f".{name[:-3].replace('/', '.')}", __package__)
-    found = [variant for kernel in kernels.KERNELS for variant in kernel.variants]
+    found = [variant for kernel in signatures.KERNELS for variant in kernel.variants]
     return sorted(found, key=lambda variant: variant.name)
 
 
@@ -323,7 +324,7 @@ def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
             raise LaffError(f"{name} is no target: choose of {', '.join(TARGETS)}")
     kept = [cache_folder() or folder] * len(names)
     kept = [place / library_name(name) for place, name in zip(kept, names, strict=True)]
-    missing = [(n, path) for n, path in zip(names, kept, strict=True) if not kernels.usable(path)]
+    missing = [(n, path) for n, path in zip(names, kept, strict=True) if not libraries.usable(path)]
     if missing:
         for name, _ in missing:
             _linker(name)
@@ -357,7 +358,7 @@ def _made(names: list[str]):
 
 def _linker(name: str) -> list[str]:
     """The command that links for a target. Raises LaffError if there is none."""
-    here = name.startswith("linux") and name.startswith(kernels.machine())
+    here = name.startswith("linux") and name.startswith(libraries.machine())
     if here and (compiler := shutil.which("cc")):
         return [compiler]
     if name == "wasm32" and shutil.which("wasm-opt") is None:
@@ -434,7 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is None:
             raise LaffError("there is no folder to write to: name one with --output")
         folder.mkdir(parents=True, exist_ok=True)
-        here = kernels.targets()
+        here = libraries.targets()
         if not here and not set(options.targets) - {"native"}:
             raise LaffError("nothing can be compiled for this machine: name a target")
         names = [here[0] if name == "native" else name for name in options.targets or here]

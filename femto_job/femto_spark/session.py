@@ -170,17 +170,17 @@ def _zip_packages(path: Path) -> Path:
 def _libraries() -> list[Path]:
     """femto's compiled code: workers are not to compile. It came with the package, or this account
     has made it of these sources, or does so now. Raises JobError."""
-    from femto.coding import kernels
+    from femto.coding import libraries
 
-    for folder in (PACKAGES / "femto" / "_library", kernels.cache_folder()):
-        found = [] if folder is None else [f for f in folder.glob("*.so") if kernels.usable(f)]
+    for folder in (PACKAGES / "femto" / "_library", libraries.cache_folder()):
+        found = [] if folder is None else [f for f in folder.glob("*.so") if libraries.usable(f)]
         if found:
             return found
     if folder is None or importlib.util.find_spec("numba") is None:
         return []  # workers that have an equal femto of their own need none
     from femto import build
 
-    names = [name for name in kernels.targets() if name in build.TARGETS]
+    names = [name for name in libraries.targets() if name in build.TARGETS]
     try:
         return build.build(names, folder, functools.partial(print, file=sys.stderr, flush=True))
     except (LaffError, OSError) as error:

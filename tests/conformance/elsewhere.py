@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from femto.coding import kernels
+from femto.coding import signatures
 
 HOST = r"""
 #include <stdint.h>
@@ -72,11 +72,11 @@ int main(int count, char **names) {
 
 def _arrays(kind, value, at: int):
     """The arrays among a kernel's arguments, each with its slot."""
-    if isinstance(value, kernels.packed):
+    if isinstance(value, signatures.packed):
         value = value.value
-    if isinstance(kind, kernels.Array):
+    if isinstance(kind, signatures.Array):
         yield at, value
-    elif isinstance(kind, kernels.Struct):
+    elif isinstance(kind, signatures.Struct):
         for field, part in zip(kind.fields, value, strict=True):
             yield from _arrays(field, part, at)
             at += struct.calcsize("<" + field.code) // 8

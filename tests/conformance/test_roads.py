@@ -12,7 +12,7 @@ from elsewhere import HOST, MachO
 from test_golden import MANIFEST
 
 from femto import build
-from femto.coding import kernels
+from femto.coding import libraries
 from femto.errors import LaffError
 
 FOLDER = Path(__file__).parent
@@ -66,10 +66,10 @@ def test_plain_python_gives_what_the_library_gives(compiled_beforehand):
 
 def test_the_library_for_older_processors_gives_the_same(compiled_beforehand, library):
     """That of x86-64 level v2, where this machine is of v3."""
-    older = kernels.targets()[1:]
+    older = libraries.targets()[1:]
     if not older:
         pytest.skip("there is one library for this processor")
-    path = library.parent / kernels.library_name(older[0])
+    path = library.parent / libraries.library_name(older[0])
     found = on_a_road("", MANIFEST, FEMTO_LIBRARY=str(path))
     assert found.pop("library") == str(path)
     assert found == {k: v for k, v in compiled_beforehand.items() if k != "library"}

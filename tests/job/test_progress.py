@@ -10,7 +10,7 @@ import pytest
 from job_tools import HANGS, picture, save
 
 from femto import build
-from femto.coding import kernels
+from femto.coding import signatures
 from femto.job import progress, pulse, tasks
 from femto.job.compressing import Job, Options
 from femto.job.progress import Progress
@@ -170,7 +170,7 @@ def test_a_picture_counts_once_whatever_came_of_it_and_however_many_passes_it_to
 
 def test_compiling_is_noticed_until_a_tile_is_done(tmp_path, monkeypatch):
     one = Pulse(tmp_path / f"{pulse.PREFIX}run-1")
-    kernel = kernels.KERNELS[0].variants[0]
+    kernel = signatures.KERNELS[0].variants[0]
     monkeypatch.setattr(build, "cache_folder", lambda: None)
     assert build.address(kernel)
     assert pulse.look(tmp_path, "run").compiling

@@ -9,7 +9,7 @@ import pytest
 from job_tools import archives, picture, rows, save
 
 from femto import build
-from femto.coding import kernels
+from femto.coding import libraries
 from femto.errors import JobError, LaffError
 from femto.job.compressing import Job, Options
 from femto_spark import session
@@ -114,7 +114,7 @@ def test_the_packages_travel_as_a_zip_that_does_not_change(tmp_path, library):
 
 
 def test_what_workers_run_is_compiled_by_the_driver(tmp_path, monkeypatch, library):
-    monkeypatch.setattr(kernels, "usable", lambda path: False)
+    monkeypatch.setattr(libraries, "usable", lambda path: False)
     asked = []
 
     def compiled(names, folder, say):
@@ -123,7 +123,7 @@ def test_what_workers_run_is_compiled_by_the_driver(tmp_path, monkeypatch, libra
 
     monkeypatch.setattr(build, "build", compiled)
     path = session._zip_packages(tmp_path / "femto.zip")
-    assert asked == [kernels.targets()]
+    assert asked == [libraries.targets()]
     assert f"femto/_library/{library.name}" in zipfile.ZipFile(path).namelist()
 
     def without_a_linker(names, folder, say):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import femto
-from femto.coding import kernels
+from femto.coding.libraries import library_name, targets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,10 +31,10 @@ def pip_install(python: Path, *packages: str):
 
 def test_the_wheel_is_for_any_python(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    targets = kernels.targets()
-    machine = targets[0].split("-")[1]
+    here = targets()
+    machine = here[0].split("-")[1]
     assert re.fullmatch(rf"femto-[\d.]+-py3-none-manylinux_\w+_{machine}\.\w+\.whl", wheel.name)
-    libraries = {kernels.library_name(target) for target in targets}
+    libraries = {library_name(target) for target in here}
     assert {n for n in names if "/_library/" in n} == {f"femto/_library/{n}" for n in libraries}
     assert "femto/data/photo.basis" in names
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import femto
-from femto.coding import blocks, contexts, kernels, kstrings
-from femto.coding.kernels import KERNELS, packed
+from femto.coding import blocks, contexts, kernels, kstrings, libraries, signatures
+from femto.coding.kernels import packed
+from femto.coding.signatures import KERNELS
 from femto.errors import LaffError
 
 FEMTO = Path(femto.__file__).parent
@@ -103,7 +104,7 @@ def test_what_is_packed_stays_of_its_process():
     basis_like = packed(
         contexts.Learned(*[np.zeros((1,) * n, np.int32) for n in (4, 3, 4, 5, 5, 4)])
     )
-    kind = kernels._kinds(contexts.Learned, "learned")[0][1]
+    kind = signatures._kinds(contexts.Learned, "learned")[0][1]
     slots = basis_like.slots(kind)
     again = copy.deepcopy(basis_like)
     assert again._slots is None
@@ -118,7 +119,7 @@ def test_the_fingerprint_is_of_all_modules_that_are_compiled():
     from femto import build
 
     build.all_variants()
-    copies = kernels.Copies(lambda function, copy: copy)
+    copies = signatures.Copies(lambda function, copy: copy)
     for kernel in KERNELS:
         copies(kernel.function)
     functions = list(copies.made)
@@ -131,9 +132,12 @@ def test_the_fingerprint_is_of_all_modules_that_are_compiled():
         for node in ast.walk(ast.parse(file_of(module).read_text())):
             names = {a.name for a in node.names} if isinstance(node, ast.ImportFrom) else set()
             if used & names and node.level:
-                modules.add(resolve_name(f"{'.' * node.level}{node.module}", package))
+                base = resolve_name("." * node.level + (node.module or ""), package)
+                inside = [base] if file_of(base).is_file() else [f"{base}.{n}" for n in names]
+                modules |= {m for m in inside if file_of(m).is_file()}
     found = {str(file_of(module).relative_to(FEMTO)) for module in modules}
-    assert found | {"build.py", "coding/kernels.py"} == set(kernels.SOURCES)
+    door = {"build.py", "coding/kernels.py", "coding/signatures.py"}
+    assert found | door == set(libraries.SOURCES)
 
 
 def file_of(module: str) -> Path:
@@ -170,7 +174,7 @@ def test_a_library_that_others_could_have_written_is_not_loaded(package, nowhere
     """Neither in a folder that all may write to, nor below one."""
     shutil.rmtree(package / "femto" / "_library")
     cache = Path(nowhere["HOME"]) / ".cache" / "femto"
-    inner = cache / kernels.fingerprint()[:16]
+    inner = cache / libraries.fingerprint()[:16]
     inner.mkdir(parents=True)
     shutil.copy(library, inner)
     os.chmod(cache, 0o700)
@@ -233,7 +237,7 @@ def test_a_library_that_is_named_is_taken_or_refused(package, nowhere, library, 
 
 
 def test_the_cache_is_where_it_is_wanted(package, nowhere, tmp_path):
-    ask = "from femto.coding import kernels; print(kernels.cache_folder().parent)"
+    ask = "from femto.coding import libraries; print(libraries.cache_folder().parent)"
     for name, folder in (
         ("FEMTO_CACHE", "wanted"),
         ("XDG_CACHE_HOME", "wanted/femto"),
@@ -245,7 +249,7 @@ def test_the_cache_is_where_it_is_wanted(package, nowhere, tmp_path):
 
 
 def test_a_library_that_does_not_load_is_passed_over(package, nowhere, library):
-    (package / "femto" / "_library" / library.name).write_bytes(kernels.fingerprint().encode())
+    (package / "femto" / "_library" / library.name).write_bytes(libraries.fingerprint().encode())
     assert run(ROAD, package, **nowhere) == "compiler"
 
 
@@ -261,30 +265,30 @@ def test_without_library_and_compiler_one_line_says_what_to_do(monkeypatch):
 def test_the_processor_decides_which_library(monkeypatch):
     from femto import build
 
-    monkeypatch.setattr(kernels.sys, "platform", "linux")
+    monkeypatch.setattr(libraries.sys, "platform", "linux")
     for machine, flags, names in (
-        ("x86_64", kernels._V3 | {"fpu"}, ["linux-x86_64-v3", "linux-x86_64-v2"]),
-        ("x86_64", kernels._V2, ["linux-x86_64-v2"]),
+        ("x86_64", libraries._V3 | {"fpu"}, ["linux-x86_64-v3", "linux-x86_64-v2"]),
+        ("x86_64", libraries._V2, ["linux-x86_64-v2"]),
         ("x86_64", None, ["linux-x86_64-v2"]),
         ("x86_64", {"fpu"}, []),
         ("aarch64", None, ["linux-aarch64"]),
         ("riscv64", None, []),
     ):
-        monkeypatch.setattr(kernels, "_cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(libraries, "_cpu_flags", lambda flags=flags: flags)
         uname = os.uname_result(("Linux", "host", "6", "1", machine))
-        monkeypatch.setattr(kernels.os, "uname", lambda uname=uname: uname)
-        assert kernels.targets() == names
+        monkeypatch.setattr(libraries.os, "uname", lambda uname=uname: uname)
+        assert libraries.targets() == names
         assert set(names) <= set(build.TARGETS)
-    monkeypatch.setattr(kernels, "_cpu_flags", lambda: None)
+    monkeypatch.setattr(libraries, "_cpu_flags", lambda: None)
     for system, machine, names in (
         ("win32", "AMD64", ["windows-x86_64-v2"]),
         ("win32", "ARM64", []),
         ("darwin", "arm64", []),  # there is one, but nobody has run it
     ):
-        monkeypatch.setattr(kernels.sys, "platform", system)
+        monkeypatch.setattr(libraries.sys, "platform", system)
         uname = os.uname_result(("", "host", "6", "1", machine))
-        monkeypatch.setattr(kernels.os, "uname", lambda uname=uname: uname)
-        assert kernels.targets() == names
+        monkeypatch.setattr(libraries.os, "uname", lambda uname=uname: uname)
+        assert libraries.targets() == names
         assert set(names) <= set(build.TARGETS)
 
 
@@ -309,15 +313,15 @@ def test_the_command_says_what_it_made_and_where(monkeypatch, tmp_path, capsys):
 
     def made(names):
         asked.extend(names)
-        return [kernels.fingerprint().encode() for _ in names]
+        return [libraries.fingerprint().encode() for _ in names]
 
     monkeypatch.setattr(build, "_made", made)
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(build, "__file__", str(tmp_path / "nowhere" / "build.py"))
     (tmp_path / "cache").mkdir()
     assert build.main(["native", "--output", str(tmp_path / "out")]) == 0
-    best = kernels.targets()[0]
-    path = tmp_path / "out" / kernels.library_name(best)
+    best = libraries.targets()[0]
+    path = tmp_path / "out" / libraries.library_name(best)
     told = capsys.readouterr()
     assert asked == [best] and path.is_file()
     assert told.out == f"femto is compiled: {path}\n"
@@ -334,11 +338,11 @@ def test_the_command_writes_beside_the_sources_if_it_may(monkeypatch, tmp_path, 
     from femto import build
 
     monkeypatch.setattr(
-        build, "_made", lambda names: [kernels.fingerprint().encode() for _ in names]
+        build, "_made", lambda names: [libraries.fingerprint().encode() for _ in names]
     )
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(build, "__file__", str(tmp_path / "femto" / "build.py"))
-    name = kernels.library_name(kernels.targets()[0])
+    name = libraries.library_name(libraries.targets()[0])
     for folder in (tmp_path, tmp_path / "femto" / "_library"):
         assert build.main(["native"]) == 0
         assert capsys.readouterr().out == f"femto is compiled: {folder / name}\n"
@@ -364,8 +368,8 @@ def test_this_system_is_linked_by_the_compiler_that_is_here(monkeypatch):
     """Whatever level its processor has."""
     from femto import build
 
-    monkeypatch.setattr(kernels, "_cpu_flags", lambda: kernels._V2)
-    monkeypatch.setattr(kernels, "machine", lambda: "linux-x86_64")
+    monkeypatch.setattr(libraries, "_cpu_flags", lambda: libraries._V2)
+    monkeypatch.setattr(libraries, "machine", lambda: "linux-x86_64")
     monkeypatch.setattr(build.shutil, "which", {"cc": "/usr/bin/cc"}.get)
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: name)
     assert build._linker("linux-x86_64-v3") == ["/usr/bin/cc"]
@@ -393,9 +397,9 @@ def test_nothing_of_numba_is_imported_to_use_femto(package, nowhere, tmp_path, r
 
 COMPILE = """
 import numpy as np
-from femto.coding import contexts, kernels
+from femto.coding import contexts, kernels, signatures
 told = []
-kernels.LISTENERS.append(lambda: told.append(1))
+signatures.LISTENERS.append(lambda: told.append(1))
 contexts._double(np.zeros(3, np.uint8), 9)
 print(kernels.road().name, len(told))
 """
@@ -420,9 +424,9 @@ def test_equal_sources_give_equal_libraries(tmp_path, library):
     code = (
         "import hashlib\n"
         "from femto import build\n"
-        "from femto.coding import kernels\n"
+        "from femto.coding import signatures\n"
         "build.all_variants()\n"
-        "chosen = [k.variants[0] for k in kernels.KERNELS if k.name in\n"
+        "chosen = [k.variants[0] for k in signatures.KERNELS if k.name in\n"
         "          ('classes_patch_costs', 'kstrings_code_blocks', 'cells_spread')]\n"
         "target = build.TARGETS['linux-x86_64-v3']\n"
         "code = [build._frontend()(variant) for variant in chosen]\n"

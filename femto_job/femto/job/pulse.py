@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..coding import kernels
+from ..coding import signatures
 
 PREFIX = "progress-"
 KEPT = 8
@@ -54,12 +54,12 @@ class Pulse:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         except OSError:
             self._file = None
-        kernels.LISTENERS.append(self.compiling)
+        signatures.LISTENERS.append(self.compiling)
 
     def close(self) -> None:
         """Tell nothing more."""
-        if self.compiling in kernels.LISTENERS:
-            kernels.LISTENERS.remove(self.compiling)
+        if self.compiling in signatures.LISTENERS:
+            signatures.LISTENERS.remove(self.compiling)
         if self._file is not None:
             os.close(self._file)
             self._file = None
