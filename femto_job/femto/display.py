@@ -22,13 +22,6 @@ FACTS_ABOVE = 64 << 20
 """Of pictures larger than this only the facts are shown."""
 
 
-def to_bytes(image: NDArray[Any]) -> NDArray[Any]:
-    """A picture as a screen shows it: uint8; of samples of 16 bits the levels that it uses."""
-    if image.dtype == np.uint8:
-        return image
-    return samples.to_bytes(image, samples.Counts.of(image).span().levels)
-
-
 def png(image: NDArray[Any], *, longest: int | None = None, levels: Levels | None = None) -> bytes:
     """A picture, (h, w) or (h, w, 3), uint8 or uint16, as a PNG file of 8 bits, `levels` from
     black to white.
@@ -37,8 +30,7 @@ def png(image: NDArray[Any], *, longest: int | None = None, levels: Levels | Non
     """
     from PIL import Image
 
-    shown = to_bytes(image) if levels is None else samples.to_bytes(image, levels)
-    picture = Image.fromarray(np.ascontiguousarray(shown))
+    picture = Image.fromarray(np.ascontiguousarray(samples.to_bytes(image, levels)))
     if longest is not None and max(picture.size) > longest:
         picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     out = io.BytesIO()

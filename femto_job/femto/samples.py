@@ -328,8 +328,11 @@ def _ends(windows: Iterator[NDArray[Any]]) -> tuple[Any, Any]:
     return low, high
 
 
-def to_bytes(pixels: NDArray[Any], levels: Levels) -> NDArray[Any]:
-    """Samples as a screen shows them: uint8, `levels` from black to white."""
+def to_bytes(pixels: NDArray[Any], levels: Levels | None = None) -> NDArray[Any]:
+    """Samples as a screen shows them: uint8, `levels` from black to white; by default all of 8
+    bits, and of samples of 16 bits those that they use."""
+    if levels is None:
+        levels = levels_of(8) if pixels.dtype == np.uint8 else Counts.of(pixels).span().levels
     if pixels.dtype == np.uint8 and levels == (0, 255):
         return pixels
     values = (pixels.astype(np.float32) - levels.low) * np.float32(1 / levels.scale)

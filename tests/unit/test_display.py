@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import femto
-from femto import anatomy, display
+from femto import anatomy, display, samples
 from femto.coding import blocks
 
 
@@ -129,7 +129,7 @@ def test_large_archives_are_shown_small_and_coarsely(archive, monkeypatch):
 
 def test_16_bits_are_shown_in_8():
     deep = np.array([[0, 65535], [32768, 257]], np.uint16)
-    assert display.to_bytes(deep).tolist() == [[0, 255], [128, 1]]
+    assert samples.to_bytes(deep).tolist() == [[0, 255], [128, 1]]
     assert np.asarray(Image.open(io.BytesIO(display.png(deep)))).tolist() == [[0, 255], [128, 1]]
 
 

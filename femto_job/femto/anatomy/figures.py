@@ -14,9 +14,8 @@ from PIL import Image
 
 from .. import anatomy, pictures, target
 from ..codec import decode, encode, span_of, squared_error
-from ..display import to_bytes
 from ..errors import LaffError
-from ..samples import Counts
+from ..samples import Counts, to_bytes
 
 COLOURS = {
     "femto": "#2457c5",

@@ -117,8 +117,9 @@ def _learn(options: argparse.Namespace) -> int:
 def _from_scratch(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from .. import display, pictures
+    from .. import pictures
     from ..basis import bases, training
+    from ..samples import to_bytes
 
     loaded = []
     for path in sorted(options.input.rglob("*")):
@@ -131,9 +132,7 @@ def _from_scratch(options: argparse.Namespace) -> int:
         except LaffError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        if image.dtype == np.uint16:
-            image = display.to_bytes(image)
-        loaded.append(image)
+        loaded.append(to_bytes(image))
     if not loaded:
         raise LaffError(f"{options.input}: no pictures to train on: give a folder that has some")
     basis = training.train(loaded, name=options.name, count=options.classes - 1, seed=options.seed)

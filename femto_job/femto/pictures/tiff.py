@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import LaffError
+from ..samples import levels_of, to_bytes
 from .common import Source, check_promise, check_size, decoding, silent_stderr
 from .page import PageInfo, Reading, StoredPage
 from .pixels import CmykToRgb, on_white, scale, ycbcr_to_rgb
@@ -757,7 +758,7 @@ class _TiffPage(StoredPage):
             pixels = scale(pixels, self._bits)
         if self._photometric == 5:
             if pixels.dtype == np.uint16:
-                pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+                pixels = to_bytes(pixels, levels_of(16))
             return self._cmyk(pixels)
         channels = self.info.channels
         colour = pixels[..., :channels] if channels == 3 else pixels[..., 0]
