@@ -338,6 +338,39 @@ def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
     return found
 
 
+_MULTIPLY = """
+define void @__multi3(ptr %out, i64 %a, i64 %a_high, i64 %b, i64 %b_high) {
+  %a0 = and i64 %a, 4294967295
+  %a1 = lshr i64 %a, 32
+  %b0 = and i64 %b, 4294967295
+  %b1 = lshr i64 %b, 32
+  %p00 = mul i64 %a0, %b0
+  %p01 = mul i64 %a0, %b1
+  %p10 = mul i64 %a1, %b0
+  %p11 = mul i64 %a1, %b1
+  %carry = lshr i64 %p00, 32
+  %middle = add i64 %p10, %carry
+  %middle0 = and i64 %middle, 4294967295
+  %middle1 = lshr i64 %middle, 32
+  %other = add i64 %p01, %middle0
+  %other1 = lshr i64 %other, 32
+  %low = mul i64 %a, %b
+  %high0 = add i64 %p11, %middle1
+  %high1 = add i64 %high0, %other1
+  %crossed0 = mul i64 %a, %b_high
+  %crossed1 = mul i64 %a_high, %b
+  %high2 = add i64 %high1, %crossed0
+  %high = add i64 %high2, %crossed1
+  store i64 %low, ptr %out
+  %second = getelementptr i64, ptr %out, i64 1
+  store i64 %high, ptr %second
+  ret void
+}
+"""
+"""Products of 128 bits for WebAssembly, which LLVM makes of loops that add up numbers, and leaves
+to a library of C."""
+
+
 def _made(names: list[str]):
     """The libraries of these targets, one after the other."""
     variants = all_variants()
@@ -345,13 +378,13 @@ def _made(names: list[str]):
     mark = 'target datalayout = ""\ntarget triple = ""\n'
     mark += f'@femto_fingerprint = constant [65 x i8] c"{fingerprint()}\\00"\n'
     # On Windows, what computes with floats asks for this name.
-    floats = mark + "@_fltused = constant i32 0\n"
+    extra = {"windows": "@_fltused = constant i32 0\n", "wasm32": _MULTIPLY, "wasm64": _MULTIPLY}
     codes = [_frontend()(variant) for variant in variants]
     for name in names:
-        own = [floats if name.startswith("windows") else mark, *codes]
+        own = [mark + extra.get(name.partition("-")[0], ""), *codes]
         with tempfile.TemporaryDirectory() as scratch:
             compiled, linked = Path(scratch, "kernels.o"), Path(scratch, library_name(name))
-            compiled.write_bytes(_object(own, [*exports, "_fltused"], TARGETS[name]))
+            compiled.write_bytes(_object(own, [*exports, "_fltused", "__multi3"], TARGETS[name]))
             _link(name, compiled, linked, exports)
             yield linked.read_bytes()
 
