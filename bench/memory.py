@@ -4,8 +4,8 @@
 
 Every measurement is a fresh process that codes a mosaic computed window by window, so that neither
 the picture nor its reconstruction is ever in memory: what remains is the codec's own, and the
-archive. The peak is the kernel's maximum resident set size of the process (Linux), Python and numba
-with their compiled code included (the 64 x 64 row shows that floor).
+archive. The peak is the kernel's maximum resident set size of the process (Linux), Python and
+femto's compiled code included (the 64 x 64 row shows that floor).
 """
 
 import argparse
