@@ -1,8 +1,12 @@
 """Processes of this machine that share work."""
 
+import contextlib
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -52,6 +56,26 @@ def test_results_and_errors_come_back():
         assert [result.result() for result in results] == [i * i for i in range(9)]
         with pytest.raises(ValueError, match="seven"):
             failed.result()
+
+
+def test_a_pipe_is_not_closed_while_another_thread_knows_of_it(monkeypatch):
+    """Closed twice, the second time could be the end of some other file."""
+    meeting, close = threading.Barrier(2), Connection._close
+
+    def slowly(connection):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(5)
+        close(connection)
+
+    with Pool(1) as pool, ThreadPoolExecutor(2) as threads:
+        assert pool.submit(square, 3).result() == 9
+        (process,) = pool._processes
+        monkeypatch.setattr(Connection, "_close", slowly)
+        for ended in [threads.submit(process.end) for _ in range(2)]:
+            ended.result()
+        monkeypatch.undo()
+        assert not process.is_alive()
+        assert pool.submit(square, 4).result() == 16
 
 
 def test_a_process_that_dies_costs_only_what_it_was_doing(tmp_path):

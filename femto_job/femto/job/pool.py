@@ -111,6 +111,7 @@ class _Process:
     def __init__(self):
         # Not a copy of this process, which has threads.
         context = multiprocessing.get_context("spawn")
+        self._ending = threading.Lock()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with _without_interrupts():
@@ -135,17 +136,16 @@ class _Process:
 
     def stop(self) -> None:
         """Ask it to end."""
-        with contextlib.suppress(ValueError):  # it has ended
-            self._process.terminate()
+        self._process.terminate()
 
     def end(self) -> None:
-        """See to it that it has ended."""
+        """See to it that it has ended. The thread that called it and the one that closes the pool
+        may both do so: the pipe is closed with the last that knows of it."""
         self.stop()
-        with contextlib.suppress(ValueError):
+        with self._ending:
             self._process.join(PATIENCE_SECONDS)
             self._process.kill()
             self._process.join()
-        self._pipe.close()
 
 
 @contextlib.contextmanager
