@@ -172,10 +172,14 @@ def _libraries() -> list[Path]:
     has made it of these sources, or does so now. Raises JobError."""
     from femto.coding import libraries
 
-    for folder in (PACKAGES / "femto" / "_library", libraries.cache_folder()):
-        found = [] if folder is None else [f for f in folder.glob("*.so") if libraries.usable(f)]
-        if found:
-            return found
+    def usable(folder: Path | None) -> list[Path]:
+        return [] if folder is None else [f for f in folder.glob("*.so") if libraries.usable(f)]
+
+    if found := usable(PACKAGES / "femto" / "_library"):
+        return found
+    folder = libraries.cache_folder()  # which is made: only if it is needed
+    if found := usable(folder):
+        return found
     if folder is None or importlib.util.find_spec("numba") is None:
         return []  # workers that have an equal femto of their own need none
     from femto import build
