@@ -414,7 +414,7 @@ def encode_picture(
 
         def coded(tile: Tile, step: float) -> EncodedTile:
             pixels = window(tile, picture)
-            look = None if watch is None else functools.partial(watch, tile, span.levels)
+            look = None if watch is None else partial(watch, tile, span.levels)
             return encode_tile(
                 pixels, step=step, levels=span.levels, limits=span.limits, watch=look, **method
             )
