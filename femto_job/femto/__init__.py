@@ -6,7 +6,8 @@
 `decode_bands` and `decode_layers` give large pictures piece by piece and arriving ones layer by
 layer, `truncate` shortens an archive, `info` and `parse` tell what is in it, `features` reads what
 machine learning wants of it. All raise `LaffError` for what they cannot use. `femto.pictures` reads
-and writes picture files, `femto.sklearn` is a transformer for scikit-learn.
+and writes picture files, `femto.sklearn` is a transformer for scikit-learn, and after
+`import femto.pillow` Pillow opens and saves archives.
 """
 
 from typing import TYPE_CHECKING

@@ -567,9 +567,9 @@ def _check_scale(scale: int, region: object, fraction: float) -> None:
         raise LaffError(f"scale {scale} goes without {other}: leave one of them out")
 
 
-def _small_layers(scale: int, passes: int, layers: int | None) -> int:
+def small_layers(scale: int, passes: int, layers: int | None = None) -> int:
     """How many layers a picture that is made smaller takes: those that hold its frequencies, or as
-    many as were asked for."""
+    many as were asked for. `passes` are those of its archive. Raises LaffError."""
     if layers is not None and not layers >= 1:
         raise LaffError(f"layers {layers} is not possible: choose 1 or more")
     first = int(np.searchsorted(kstrings.zone_ends(passes), cells.SCALES[scale])) + 1
@@ -598,7 +598,7 @@ def _parse(
         return None if region is None else {tile.index for row in rows for tile in row}
 
     def needed(top: dict[str, Any]) -> int:
-        return _small_layers(scale, top.get("passes", container.PASSES[0]), layers)
+        return small_layers(scale, top.get("passes", container.PASSES[0]), layers)
 
     parsed = parse(archive, basis=basis, wanted=wanted, layers=needed if scale > 1 else None)
     if scale > 1:
@@ -620,7 +620,7 @@ def _small_bands(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """As `decode_bands`, of the archive's samples, `scale` times smaller and without the filter."""
     header = parsed.header
-    count = _small_layers(scale, parsed.passes, layers)
+    count = small_layers(scale, parsed.passes, layers)
     colours = (3,) if header.channels == 3 else ()
 
     def place(tile: Tile, band: NDArray[Any]) -> None:

@@ -23,6 +23,7 @@ from .bounds import BELIEVED_PIXELS, MAX_PIXELS, MAX_SIDE, MAX_STREAM
 from .header import is_plain, pack_metadata, unpack_metadata
 from .reading import arriving, read
 from .strings import EncodedTile, Tiles
+from .telling import is_archive, read_header
 from .writing import write
 
 __all__ = [
@@ -47,9 +48,11 @@ __all__ = [
     "arriving",
     "check_pixels",
     "finest_step",
+    "is_archive",
     "is_plain",
     "pack_metadata",
     "read",
+    "read_header",
     "unpack_metadata",
     "write",
 ]
