@@ -20,7 +20,7 @@ esac
 femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark \
     scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff mypy pytest pytest-xdist \
     hypothesis setuptools ansible ansible-lint molecule yamllint \
-    nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client
+    nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client imageio
 femto_java
 export PATH=$femto_venv/bin:$PATH
 

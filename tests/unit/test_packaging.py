@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EXTRAS = {"pictures", "spark", "learning", "notebooks", "dev"}
+EXTRAS = {"pictures", "spark", "learning", "imageio", "notebooks", "dev"}
 
 
 @pytest.fixture(scope="module")
