@@ -17,10 +17,8 @@ def targets(platform: str) -> list[str]:
     from femto.build import TARGETS
 
     system, _, machine = platform.replace("-", "_").partition("_")
-    if (system, machine) == (
-        "win",
-        "amd64",
-    ) and sys.platform != "win32":  # nobody has compiled on Windows yet
+    # Nobody has compiled on Windows yet.
+    if (system, machine) == ("win", "amd64") and sys.platform != "win32":
         system, machine = "windows", "x86_64"
     return [name for name in TARGETS if name.startswith(f"{system}-{machine}")]
 
@@ -67,7 +65,9 @@ class WheelWithLibraries(bdist_wheel):
         return "py3", "none", name
 
 
-setup(
-    distclass=Femto,
-    cmdclass={"build_py": BuildWithLibraries, "bdist_wheel": WheelWithLibraries},
-)
+# femto.build starts a process that imports the main module again.
+if __name__ == "__main__":
+    setup(
+        distclass=Femto,
+        cmdclass={"build_py": BuildWithLibraries, "bdist_wheel": WheelWithLibraries},
+    )

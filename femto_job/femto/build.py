@@ -6,17 +6,19 @@ beside the sources, where femto finds them whoever runs it. Needs numba, and to 
 For x86-64 there are two, for processors of the levels v2 and v3: femto takes the better one that
 runs.
 
-numba's part is to make LLVM code of Python; that is taken before anything is optimised for the
-machine at hand, gets a C function around each kernel (see `coding.kernels`), and is optimised for
-the target. Equal sources and versions of numba and LLVM give equal files.
+numba's part is to make LLVM code of Python, in two processes; that is taken before anything is
+optimised for the machine at hand, gets a C function around each kernel (see `coding.kernels`), and
+is optimised for the target. Equal sources and versions of numba and LLVM give equal files.
 """
 
 import argparse
+import concurrent.futures
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import os
 import re
 import shutil
@@ -371,6 +373,29 @@ define void @__multi3(ptr %out, i64 %a, i64 %a_high, i64 %b, i64 %b_high) {
 to a library of C."""
 
 
+_HALF = ".coding.kstrings"
+"""The module whose kernels take numba as long as all others together."""
+
+
+def _lowered(names: list[str]) -> list[str]:
+    """LLVM code of these variants, for a process of its own."""
+    variants = {variant.name: variant for variant in all_variants()}
+    return [_frontend()(variants[name]) for name in names]
+
+
+def _codes(variants: list[Variant]) -> list[str]:
+    """LLVM code of these variants: half of it from a second process, on however many cores, for
+    numba numbers what it compiles in a process and these numbers become part of the code."""
+    first, second = [], []
+    for variant in variants:
+        half = variant.kernel.function.__module__.endswith(_HALF)
+        (first if half else second).append(variant.name)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        others = pool.submit(_lowered, second)
+        return _lowered(first) + others.result()
+
+
 def _made(names: list[str]):
     """The libraries of these targets, one after the other."""
     variants = all_variants()
@@ -379,7 +404,7 @@ def _made(names: list[str]):
     mark += f'@femto_fingerprint = constant [65 x i8] c"{fingerprint()}\\00"\n'
     # On Windows, what computes with floats asks for this name.
     extra = {"windows": "@_fltused = constant i32 0\n", "wasm32": _MULTIPLY, "wasm64": _MULTIPLY}
-    codes = [_frontend()(variant) for variant in variants]
+    codes = _codes(variants)
     for name in names:
         own = [mark + extra.get(name.partition("-")[0], ""), *codes]
         with tempfile.TemporaryDirectory() as scratch:
