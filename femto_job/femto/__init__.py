@@ -7,7 +7,8 @@
 layer, `truncate` shortens an archive, `info` and `parse` tell what is in it, `features` reads what
 machine learning wants of it. All raise `LaffError` for what they cannot use. `femto.pictures` reads
 and writes picture files, `femto.sklearn` is a transformer for scikit-learn, and after
-`import femto.pillow` Pillow opens and saves archives, after `import femto.imageio` imageio.
+`import femto.pillow` Pillow opens and saves archives, after `import femto.imageio` imageio;
+`femto.numcodecs` and `femto.zarr` have them as chunks of arrays.
 """
 
 from typing import TYPE_CHECKING

@@ -133,6 +133,6 @@ def test_nothing_that_users_do_not_need_is_beside_the_rooms():
     """What `help(femto)` lists: rooms, and what is documented."""
     modules = {p.stem for p in PACKAGES[0].glob("*.py")} - {"__init__", "__main__"}
     assert modules == {
-        "build", "codec", "display", "errors", "imageio", "pillow", "samples", "sklearn", "target",
-        "tiles",
+        "build", "codec", "display", "errors", "imageio", "numcodecs", "pillow", "samples",
+        "sklearn", "target", "tiles", "zarr",
     }  # fmt: skip
