@@ -2,7 +2,17 @@
 
 import sys
 
-from .cli import completion, compress, decompress, execute, features, info, train, truncate
+from .cli import (
+    completion,
+    compress,
+    decompress,
+    execute,
+    features,
+    info,
+    thumbnail,
+    train,
+    truncate,
+)
 from .cli.options import Parser
 
 VERBS = {
@@ -10,6 +20,7 @@ VERBS = {
     "decompress": (decompress, "archives become pictures again"),
     "info": (info, "what is in archives, without decoding them"),
     "truncate": (truncate, "a shorter archive of the same picture"),
+    "thumbnail": (thumbnail, "a small picture of an archive, from its first layers"),
     "features": (features, "features of a folder of archives, for machine learning"),
     "train": (train, "learn a basis from pictures of one's own"),
     "completion": (completion, "completion of these commands by your shell"),
