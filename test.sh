@@ -19,7 +19,7 @@ esac
 
 femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark \
     scipy scikit-learn pyarrow matplotlib scikit-image ssimulacra2 ruff mypy pytest pytest-xdist \
-    hypothesis setuptools ansible ansible-lint molecule yamllint \
+    hypothesis setuptools ansible ansible-lint molecule yamllint linode-api4 \
     nbclient nbformat ipykernel ipywidgets pandas playwright websocket-client imageio numcodecs \
     'zarr; python_version >= "3.11"'
 femto_java
