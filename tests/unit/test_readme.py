@@ -1,5 +1,6 @@
 """What README.md tells people to type works."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -28,12 +29,35 @@ def test_it_opens_with_the_two_commands(text, repository):
 
 def test_the_python_example_runs(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where it writes
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     image = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     names = {"image": image}
     exec(example, names)
     assert names["image"].shape == image.shape
     assert len(names["smaller"]) <= 20_000
+
+
+def test_the_data_set_is_what_a_loader_takes(text, tmp_path):
+    """A sequence of samples that processes can be handed; with PyTorch, where that is installed."""
+    _, example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"femto": femto, "__name__": "data_set"}
+    exec(example, names)
+    paths = [tmp_path / f"{i}.laff.gz" for i in range(3)]
+    for i, path in enumerate(paths):
+        path.write_bytes(femto.encode(np.full((64, 40, 3), 100 * i, np.uint8)))
+    found = names["Archives"](paths, [5, 6, 7])
+    assert len(found) == 3
+    for i in range(3):
+        pixels, label = found[i]
+        assert label == 5 + i and (pixels.shape, pixels.dtype) == ((8, 5, 3), np.float32)
+        assert np.abs(pixels - 100 * i / 255).max() < 0.02
+    with pytest.raises(IndexError):  # which ends a loop over it
+        found[3]
+    if importlib.util.find_spec("torch"):
+        from torch.utils.data import DataLoader
+
+        ((batch, labels),) = DataLoader(found, batch_size=3)
+        assert tuple(batch.shape) == (3, 8, 5, 3) and labels.tolist() == [5, 6, 7]
 
 
 def test_the_decompressor_lines_run(text, repository, tmp_path):
