@@ -86,7 +86,7 @@ def place(options, name: str, start: Callable | None = None):
     from ..job.local import LocalRunner
 
     # Every process has its core, and needs no threads of libraries.
-    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     return contextlib.nullcontext(partial(LocalRunner, jobs=options.jobs))
 
