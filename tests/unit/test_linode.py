@@ -604,6 +604,19 @@ def test_playbooks_in_check_mode_and_a_second_time(fake, inventory):
     assert cost.returncode == 0 and "333 gigapixels on 8 cores" in cost.told, cost.stdout
 
 
+@pytest.mark.slow
+def test_remove_worker_lets_linode_know(fake, inventory, monkeypatch):
+    cluster = Cluster(fake)
+    cluster.linodes(2)
+    # Its last play; the ones before it talk to hosts.
+    arguments = ("-e", "spark_remove=demo-worker-2", "--start-at-task", "Mark them as drained")
+    done = playbook("remove-worker.yml", inventory, fake, *arguments)
+    assert done.returncode == 0 and "set linode_workers to 1" in done.told, done.stdout
+    assert "femto-drained" in fake.linode("demo-worker-2")["tags"]
+    assert "femto-drained" not in fake.linode("demo-worker-1")["tags"]
+    assert cluster.linodes(1)["deleted"] == ["demo-worker-2"]
+
+
 # Each step of provision.yml that can fail: what is asked, after how many that were answered well.
 STEPS = {
     "vpc": ("POST", "/vpcs", 0),
