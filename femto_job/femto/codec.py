@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import container, display
 from .basis.bases import Basis, basis_of, load_basis
-from .coding import blocks, cells, first_layer, kstrings, partition
+from .coding import blocks, cells, first_layer, kstrings, partition, rendition, residual
 from .coding.blocks import Layout
 from .coding.contexts import Field
 from .container import (
@@ -34,7 +34,18 @@ from .container import (
     check_pixels,
 )
 from .errors import LaffError
-from .samples import Counts, Levels, Mapped, Picture, Span, dtype_of, levels_of, mapped, restore
+from .samples import (
+    Counts,
+    Levels,
+    Mapped,
+    Picture,
+    Span,
+    dtype_of,
+    is_exact,
+    levels_of,
+    mapped,
+    restore,
+)
 from .target import StepSearch
 from .tiles import Region, Tile, tile_at, tile_grid, tile_rows
 
@@ -67,12 +78,20 @@ COARSE_STEP = 32.0
 eight such steps, in which the first of four passes counts, are all the grey levels there are."""
 
 
-def check_method(effort: str, tune: str) -> None:
-    """LaffError if there is no such effort, or nothing of that name to tune for."""
+def check_method(effort: str, tune: str, max_error: int | None = None) -> None:
+    """LaffError if there is no such effort, nothing of that name to tune for, or no such bound."""
     if effort not in EFFORTS:
         raise LaffError(f"effort {effort!r} is not possible: choose {' or '.join(EFFORTS)}")
     if tune not in container.TUNES:
         raise LaffError(f"tune {tune!r} is not possible: choose {' or '.join(container.TUNES)}")
+    if max_error is not None and not (
+        isinstance(max_error, (int, np.integer))
+        and not isinstance(max_error, bool)
+        and 0 <= max_error <= container.MAX_ERROR
+    ):
+        raise LaffError(
+            f"max_error {max_error!r} is not possible: choose 0 to {container.MAX_ERROR} levels"
+        )
 
 
 def passes_of(effort: str, step: float, levels: Levels, channels: int) -> int:
@@ -90,6 +109,7 @@ def encode_tile(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
+    max_error: int | None = None,
     watch: Callable[[NDArray[Any], NDArray[Any]], Any] | None = None,
 ) -> EncodedTile:
     """Code one tile.
@@ -97,9 +117,9 @@ def encode_tile(
     Parameters: `pixels` (h, w) or (h, w, 3), uint8 or uint16, at most 1024 x 1024; `step`, the
     quantiser step in grey levels; `levels` that the whole picture uses, all of the type if None;
     `limits` of its samples, the levels if None; `basis`, a name or the path of a basis file;
-    `effort` and `tune` as for `encode`; `watch(pixels, decoded)` is called with the tile as the
-    archive will give it back, and what it returns is kept. Raises LaffError for samples beyond the
-    limits.
+    `effort`, `tune` and `max_error` as for `encode`; `watch(pixels, decoded)` is called with the
+    tile as the archive will give it back, and what it returns is kept. Raises LaffError for samples
+    beyond the limits.
     """
     levels = levels_of(8 * pixels.itemsize) if levels is None else levels
     limits = levels if limits is None else limits
@@ -110,6 +130,7 @@ def encode_tile(
         "passes": passes_of(effort, step, levels, 1 if pixels.ndim == 2 else 3),
         "tune": tune,
         "classes": effort != "fast",
+        "max_error": max_error,
     }
     first = pixels[0, 0]
     if not ((pixels[0] == first).all() and (pixels == first).all()):
@@ -157,6 +178,7 @@ def code_tile(
     passes: int,
     tune: str = "psnr",
     classes: bool = True,
+    max_error: int | None = None,
     watch: Callable[[NDArray[Any], NDArray[Any]], Any] | None = None,
 ) -> EncodedTile:
     """As `encode_tile`, with a basis that is at hand, in 1 or 4 passes, looking for the classes of
@@ -166,8 +188,14 @@ def code_tile(
     scores = partition.analyse(pixels, step, levels, basis, field, classes=classes)
     block_string, layers = kstrings.encode(scores, step, basis, field)
     del scores
-    planes = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
-    decoded = blocks.to_pixels(planes, field.colour, pixels.dtype, levels, limits)
+    if max_error is None:
+        planes = kstrings.planes_of(kstrings.dequantise(field, step, basis), field, step, basis)
+        decoded = blocks.to_pixels(planes, field.colour, pixels.dtype, levels, limits)
+    else:
+        limits = levels if limits is None else limits
+        rendered = rendition.render(field, step, basis, levels, limits)
+        string, decoded = residual.encode(rendered, pixels, limits, max_error)
+        layers = (*layers, string)
     seen = None if watch is None else watch(pixels, decoded)
     return EncodedTile(block_string, layers, squared_error(pixels, decoded), seen)
 
@@ -188,11 +216,12 @@ def assemble(
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
+    max_error: int | None = None,
     tiles: Tiles | list[EncodedTile],
     file: BinaryIO | None = None,
 ) -> bytes | int:
     """The archive of a picture whose tiles, in the order of `tile_grid`, were coded with `step`,
-    `basis`, `effort` and `tune`. Equal input gives equal bytes.
+    `basis`, `effort`, `tune` and `max_error`. Equal input gives equal bytes.
 
     With `file`, a binary one, it is written there, string by string, and its bytes are counted:
     with that and `Tiles`, memory does not follow the archive.
@@ -206,6 +235,7 @@ def assemble(
         step=step,
         passes=passes_of(effort, step, header.levels, header.channels),
         tune=tune,
+        max_error=max_error,
         blocks=coded,
         layers=layers,
         file=file,
@@ -285,6 +315,8 @@ def encode(
     quality: float | None = None,
     ratio: float | None = None,
     psnr: float | None = None,
+    lossless: bool = False,
+    max_error: int | None = None,
     basis: str = "photo",
     effort: str = "full",
     tune: str = "psnr",
@@ -316,6 +348,14 @@ def encode(
     psnr : 10 to 120
         Instead of quality: peak signal-to-noise ratio in dB over all samples, of the range that
         steps follow, met within 0.1.
+    lossless : bool
+        Keep every sample as it is, on every machine: one more layer, the last, holds what the
+        others leave. These are a picture of the given quality, 20 if none is, which is what
+        `truncate` to fewer layers leaves; the lower, the smaller the archive, within some percent.
+    max_error : 0 to 65535
+        As lossless, but samples may differ by so many levels, no more; 0 is lossless. Neither goes
+        with a ratio or a PSNR, nor with floating-point samples and others that are mapped to
+        levels with a loss.
     basis : name or path
         "photo", which femto ships, or a basis file.
     effort : "full" or "fast"
@@ -344,10 +384,17 @@ def encode(
     """
     if strip_metadata:
         source = metadata = None
+    if lossless and max_error not in (None, 0):
+        raise LaffError(f"lossless is no error at all, not {max_error}: leave one of them out")
     return encode_picture(
         image,
         target={"quality": quality, "ratio": ratio, "psnr": psnr},
-        method={"basis": basis, "effort": effort, "tune": tune},
+        method={
+            "basis": basis,
+            "effort": effort,
+            "tune": tune,
+            "max_error": 0 if lossless else max_error,
+        },
         bits=bits,
         range=range,
         threads=threads,
@@ -372,13 +419,15 @@ def encode_picture(
 ) -> Encoded:
     """As `encode`, and tells more.
 
-    `target`: quality, ratio or psnr; `method`: basis, effort, tune; `levels` that the picture's
+    `target`: quality, ratio or psnr; `method`: basis, effort, tune, max_error (None if it is not
+    there); `levels` that the picture's
     file declares and `mapping` of its samples (see `samples.check_mapping`), if it does;
     `watch(tile, levels, pixels, decoded)` is called for each tile whenever it was coded, and what
     it says of those in the archive is kept; `kept`: source, icc, metadata.
     """
     height, width, mode = check_image(image)
-    check_method(method["effort"], method["tune"])
+    max_error = method.get("max_error")
+    check_method(method["effort"], method["tune"], max_error)
     grid = tile_grid(height, width)
 
     def window(tile: Tile, of: Picture = image) -> NDArray[Any]:
@@ -390,6 +439,11 @@ def encode_picture(
         if bits is not None:
             raise LaffError(
                 f"bits are for unsigned samples, these are {mapping['type']}: leave them out"
+            )
+        if max_error is not None and not is_exact(mapping):
+            raise LaffError(
+                f"{mapping['type']} samples are mapped to levels, which is not exact: no lossless "
+                "and max_error for them, unless you map them to integers of 16 bits yourself"
             )
         if range is not None:
             bits = 16  # the levels are those of the range, whatever the picture uses of it
@@ -410,6 +464,7 @@ def encode_picture(
             channels=header.channels,
             raw_nbytes=header.raw_nbytes,
             samples=width * height * header.channels,
+            max_error=max_error,
         )
 
         def coded(tile: Tile, step: float) -> EncodedTile:
@@ -490,6 +545,13 @@ def _prefix(parsed: Archive, fraction: float, layers: int | None) -> int:
     return max(count, 1) if have else 0
 
 
+def has_residual(parsed: Archive, layers: int | None = None) -> bool:
+    """Whether a residual is among the first `layers` layers of an archive: of one that has one, the
+    last."""
+    count = len(kstrings.LAYERS[parsed.passes]) + 1
+    return parsed.max_error is not None and len(parsed.layers[:layers]) == count
+
+
 def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> tuple[Field, Basis]:
     """What the strings of tile number `index` of an archive say, as far as its first `layers`
     layers go: its blocks and integers, and the basis that they are of. Raises LaffError."""
@@ -498,6 +560,8 @@ def decode_field(parsed: Archive, index: int, *, layers: int | None = None) -> t
     layout = Layout(tile.height, tile.width, header.channels)
     basis = basis_of(parsed)
     strings = [strings[index] for strings in parsed.layers[:layers]]
+    if has_residual(parsed, layers):
+        del strings[-1]
     field = Field(layout, parsed.passes, parsed.tune)
     kstrings.decode(parsed.blocks[index], strings, basis, field)
     return field, basis
@@ -532,6 +596,11 @@ def decode_tile(parsed: Archive, index: int, *, layers: int | None = None) -> ND
     """
     header = parsed.header
     field, basis = decode_field(parsed, index, layers=layers)
+    if has_residual(parsed, layers):
+        assert parsed.max_error is not None
+        rendered = rendition.render(field, parsed.step, basis, header.levels, header.limits)
+        string = parsed.layers[:layers][-1][index]
+        return residual.decode(rendered, string, header.limits, parsed.max_error, header.dtype)
     scores = kstrings.dequantise(field, parsed.step, basis)
     planes = kstrings.planes_of(scores, field, parsed.step, basis)
     return blocks.to_pixels(planes, field.colour, header.dtype, header.levels, header.limits)
@@ -779,13 +848,15 @@ def info(archive: AnyArchive) -> Info:
     picture uses: low, high), limits (of its samples: least, greatest), mapping (type, slope,
     intercept of what they stand for, or None), source, icc, metadata
     (bytes as they are), properties (the same as names and printable lines, for people), basis
-    (name, sha256), step (grey levels), passes (4 or 1), tune, tile (pixels), tiles, layers, nbytes
-    (of the archive), layer_nbytes (of the strings of each layer). Raises LaffError.
+    (name, sha256), step (grey levels), passes (4 or 1), tune, max_error (levels by which samples
+    may differ from the picture that was encoded: 0 is lossless, None any number), tile (pixels),
+    tiles, layers, nbytes (of the archive), layer_nbytes (of the strings of each layer). Raises
+    LaffError.
     """
     from .pictures.properties import describe
 
     parsed = archive if isinstance(archive, Archive) else container.read(archive, keep=False)
-    header = parsed.header
+    header, residue = parsed.header, has_residual(parsed)
     return {
         "format": container.FORMAT,
         "version": container.VERSION,
@@ -804,6 +875,7 @@ def info(archive: AnyArchive) -> Info:
         "step": parsed.step,
         "passes": parsed.passes,
         "tune": parsed.tune,
+        "max_error": parsed.max_error if residue else None,
         "tile": parsed.tile,
         "tiles": len(parsed.blocks),
         "layers": len(parsed.layers),
@@ -838,6 +910,7 @@ def truncate(
                 step=parsed.step,
                 passes=parsed.passes,
                 tune=parsed.tune,
+                max_error=parsed.max_error,
                 blocks=parsed.blocks,
                 layers=parsed.layers[:count],
                 tile=parsed.tile,

@@ -62,6 +62,7 @@ def facts(about: Info) -> str:
         f"{raw / about['nbytes']:.1f} times smaller than its pixels",
         f"{8 * about['nbytes'] / (width * height):.2f} bits per pixel",
         f"{about['layers']} layers",
+        *([] if about["max_error"] is None else [samples.exactness(about["max_error"])]),
         f"basis {about['basis']['name']}",
     ]
     if about["source"]:

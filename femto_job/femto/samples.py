@@ -195,6 +195,18 @@ def check_mapping(mapping: Any, limits: Levels) -> dict[str, Any] | None:
     return kept | ({"measured": True} if measured else {})
 
 
+def exactness(max_error: int) -> str:
+    """What a bound of the error promises, in a few words."""
+    if max_error == 0:
+        return "lossless"
+    return f"within {max_error} level{'s' * (max_error > 1)} of its picture"
+
+
+def is_exact(mapping: dict[str, Any] | None) -> bool:
+    """Whether `mapped` gave every sample a level of its own: of integers it only shifts them."""
+    return mapping is None or mapping["type"] in INTEGERS
+
+
 def restore(pixels: NDArray[Any], mapping: dict[str, Any] | None) -> NDArray[Any]:
     """What samples stand for, in the type that they had."""
     if mapping is None:

@@ -9,6 +9,8 @@ from .errors import LaffError
 from .samples import Levels
 
 DEFAULT_QUALITY = 75
+RESIDUAL_QUALITY = 20
+"""Of what lies below a residual: there most pictures take the fewest bytes or nearly so."""
 RATIO_TOLERANCE = 0.015
 """Half of the 3 % that is promised: a search that stops earlier costs nobody anything."""
 PSNR_TOLERANCE = 0.05
@@ -59,7 +61,8 @@ class StepSearch:
     single pixel never) ends with the nearest step there is.
 
     Parameters: exactly one of `quality` (1 to 100), `ratio` (raw bytes over archive bytes, more
-    than 1) and `psnr` (dB, 10 to 120), none for quality 75; `levels` of the picture, and the
+    than 1) and `psnr` (dB, 10 to 120), none for quality 75; with a `max_error`, which is met
+    whatever the step is, only a quality, none for 20; `levels` of the picture, and the
     `limits` of its samples where they are wider; `channels` 1 or 3;
     `raw_nbytes` of the picture's samples; `samples`, their number. Raises LaffError for impossible
     values.
@@ -76,6 +79,7 @@ class StepSearch:
         channels: int,
         raw_nbytes: int,
         samples: int,
+        max_error: int | None = None,
     ):
         given = [x for x in (quality, ratio, psnr) if x is not None]
         if len(given) > 1:
@@ -86,8 +90,12 @@ class StepSearch:
             raise LaffError(f"ratio {ratio} is not possible: choose more than 1, 100000 at most")
         if psnr is not None and not 10 <= psnr <= 120:
             raise LaffError(f"psnr {psnr} is not possible: choose 10 to 120 dB")
+        if max_error is not None and (ratio is not None or psnr is not None):
+            raise LaffError(
+                "lossless and max_error take as many bytes as they need: leave ratio and psnr out"
+            )
         if not given:
-            quality = DEFAULT_QUALITY
+            quality = DEFAULT_QUALITY if max_error is None else RESIDUAL_QUALITY
         self.quality, self.ratio, self.psnr = quality, ratio, psnr
         self.levels, self.channels = levels, channels
         self.raw_nbytes, self.samples = raw_nbytes, samples

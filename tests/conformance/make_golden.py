@@ -19,7 +19,7 @@ import femto  # noqa: E402
 from femto import codec, pictures  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-KEPT = ("quality", "ratio", "psnr", "effort", "tune", "bits")
+KEPT = ("quality", "ratio", "psnr", "lossless", "max_error", "effort", "tune", "bits")
 """Options that are needed to make the same strings again."""
 
 
@@ -68,6 +68,10 @@ def sources() -> dict[str, tuple[np.ndarray, dict]]:
         "hot-pixel": (_hot(_stretched(xray, 0, 4095)), {"quality": 80, "effort": "fast"}),
         "pixel": (np.array([[[200, 30, 90]]], np.uint8), {}),
         "row": (photo[:1], {"quality": 90}),
+        # Small ones: without a compiler a sample of a residual takes milliseconds.
+        "photo-lossless": (photo[20:40, 30:57], {"lossless": True}),
+        "photo-error-2": (photo[50:59, 60:70], {"max_error": 2, "quality": 80}),
+        "hot-lossless": (_hot(_stretched(xray, 0, 4095))[25:37, 30:45], {"lossless": True}),
         "constant": (np.full((37, 70), 77, np.uint8), {"metadata": {"note": "Größe"}}),
     }
 

@@ -15,6 +15,7 @@ import math
 import sys
 import zlib
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 
@@ -39,6 +40,19 @@ LAYERS = {
         (1, 64), (0, 21), (0, 64)],
     1: [(0, 1), (0, 3), (0, 6), (0, 10), (0, 21), (0, 64)],
 }  # fmt: skip
+# 14 the residual
+CHANNELS = {1: [0], 3: [1, 0, 2]}
+OWN = [(-1, -1), (-1, 1), (0, -2), (-2, 0), (-2, 1), (-1, -2), (-1, 2), (-2, -1), (0, -3), (-3, 0),
+       (-2, 2), (-2, -2), (-1, 3), (-1, -3), (-3, 1), (-3, -1), (0, -4), (-4, 0)]  # fmt: skip
+OTHER = [(0, 0), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -2), (-1, 2), (-2, -1),
+         (-2, 1)]  # fmt: skip
+INVERSE = [(17039, -1586, -308), (-1586, 14734, -605), (-308, -605, 17729)]
+USUAL = [(9235, 10690, 8300), (11222, -432, -11930)]
+FORGET, FLOOR = 11, 6000
+NEIGHBOURS = [18, 8, 6]
+TRUST = [4, 3, 3]
+RESIDUAL_LEARNING = 170
+START = 11000
 RESTORED = {4: [0, 3, 3, 3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0], 1: [0] * 7}
 PERCEPTUAL = [
     96, 73, 73, 61, 67, 61, 53, 58, 58, 53, 47, 52, 54, 52, 47, 42, 46, 49, 49, 46, 42, 37, 41, 44,
@@ -82,6 +96,10 @@ def read_archive(data: bytes) -> dict:
     for key, usual in (("passes", 4), ("tune", "psnr")):
         if top.setdefault(key, usual) != usual:
             head[key] = top[key]
+    if top.get("max_error") is not None:
+        head["max_error"] = top["max_error"]
+        if not 0 <= top["max_error"] <= 65535:
+            raise ValueError("the largest error is outside of the limits")
     text = json.dumps(head, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     if zlib.crc32(text) != top["crc"]:
         raise ValueError("the header's checksum is wrong")
@@ -98,7 +116,7 @@ def read_archive(data: bytes) -> dict:
         raise ValueError("the tile or the step is outside of the limits")
     if top["passes"] not in LAYERS or top["tune"] not in ("psnr", "perceptual"):
         raise ValueError("the passes or the tune are unknown")
-    if len(top["strings"]) > len(LAYERS[top["passes"]]):
+    if len(top["strings"]) > len(LAYERS[top["passes"]]) + (top.get("max_error") is not None):
         raise ValueError("too many layers")
 
     top["metadata"] = {} if top.get("metadata") is None else unpack_metadata(top["metadata"])
@@ -1080,6 +1098,289 @@ def tile_pixels(tile: Tile, step: float, tune: str, image: dict) -> np.ndarray:
     return samples_of(planes, image["levels"], image["limits"], image["bits"])
 
 
+# --- 14 the residual -------------------------------------------------------------------------
+
+
+def colour_integers(stored: bytes) -> list[list[int]]:
+    """What planes give to R, G and B, in 1/16384; row = plane."""
+
+    def normal(v):
+        length = math.isqrt(sum(x * x for x in v) << 20)
+        return [(x << 24) // length for x in v]
+
+    def cross(a, b):
+        return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+
+    c = [x - 256 if x > 127 else x for x in stored]
+    first, second = c[:3], c[3:]
+    if not any(first) or not any(cross(second, first)):
+        e0, e1 = USUAL
+    else:
+        e0, dot = normal(first), sum(x * y for x, y in zip(first, second, strict=True))
+        square = sum(x * x for x in first)
+        e1 = normal([square * y - dot * x for x, y in zip(first, second, strict=True)])
+    e2 = [x >> 14 for x in cross(e0, e1)]
+    return [[sum(e[k] * INVERSE[k][c] for k in range(3)) >> 14 for c in range(3)]
+            for e in (e0, e1, e2)]  # fmt: skip
+
+
+def rendered(tile: Tile, step: float, tune: str, image: dict) -> list:
+    """The rendition of a tile, [channel in coding order][row][column], in 1/16 of a level."""
+    weights = PERCEPTUAL if tune == "perceptual" else [64] * 64
+    steps = [math.floor(Fraction(step) * 256 * 64 / weight) for weight in weights]
+    limit = 1 << 30
+    planes = []
+    for p in range(tile.planes):
+        plane = zeros(-(-tile.height // 32) * 32, -(-tile.width // 32) * 32)
+        for Y, X, s, _ in tile.blocks[min(p, 1)]:
+            r = 1 << s
+            n = 8 * r
+            C = COSINE[s]
+            block = zeros(n, n)
+            small = [0] * 64
+            for z, (a, b) in enumerate(ZIGZAG):
+                for i in range(r):
+                    for j in range(r):
+                        value = tile.V[p][z][Y + i][X + j]
+                        if z == i == j == 0:
+                            value -= MEAN_OFFSET << s
+                        if tile.used[0][p] == 0:
+                            value = 0
+                        value = clamp(value * steps[z], -limit, limit)
+                        block[a * r + i][b * r + j] = small[z] = value
+            c = tile.classes[Y][X]
+            if p == 0 and s == 0 and c > 0:
+                B = tile.basis.components[c - 1].tolist()
+                for z, (a, b) in enumerate(ZIGZAG):
+                    if z > 0:
+                        total = sum(small[k] * B[k - 1][z - 1] for k in range(1, 64))
+                        block[a][b] = clamp((total + 16384) >> 15, -limit, limit)
+            half = [[(sum(row[v] * C[v][j] for v in range(n)) + 512) >> 10 for j in range(n)]
+                    for row in block]  # fmt: skip
+            y, x = 8 * (Y - MARGIN), 8 * (X - MARGIN)
+            for i in range(n):
+                for j in range(n):
+                    total = (sum(C[u][i] * half[u][j] for u in range(n)) + 512) >> 10
+                    plane[y + i][x + j] = clamp(total, -limit, limit)
+        planes.append(plane)
+    (low, high), (least, most) = image["levels"], image["limits"]
+    middle = 16 * low + 2048 * (high - low) // 255
+    matrix = [[16384]] if tile.planes == 1 else colour_integers(tile.colour)
+    out = []
+    for c in CHANNELS[tile.planes]:
+        out.append(zeros(tile.height, tile.width))
+        for y in range(tile.height):
+            for x in range(tile.width):
+                total = sum(planes[p][y][x] * matrix[p][c] for p in range(tile.planes))
+                value = middle + ((total + (1 << 17)) >> 18)
+                out[-1][y][x] = clamp(value, 16 * least, 16 * most)
+    return out
+
+
+def residual_level(x: int) -> int:
+    """14: one of 64 levels."""
+    n = 0
+    while x >> n >= 8:
+        n += 1
+    return min(4 * n + (x >> n), 63)
+
+
+def near(difference: int, k: int, half: int) -> int:
+    return clamp((difference >> (k + 2)) + half, 0, 2 * half - 1)
+
+
+class Residual(Coder):
+    """The samples of a tile, from its rendition and the string of its residual."""
+
+    def __init__(self, rendition: list, limits, max_error: int):
+        self.rendition, self.max_error = rendition, max_error
+        self.least, self.most = limits
+        self.shift = max((self.most - self.least).bit_length() - 12, 0)
+        self.height, self.width = len(rendition[0]), len(rendition[0][0])
+        self.samples: list[dict] = []
+        self.errors: list[dict] = []
+
+    def read(self, string: bytes) -> np.ndarray:
+        self.start(string)
+        for p in range(len(self.rendition)):
+            self.read_channel(p)
+        h, w, channels = self.height, self.width, CHANNELS[len(self.rendition)]
+        out = np.zeros((h, w, len(channels)), int)
+        for samples, c in zip(self.samples, channels, strict=True):
+            out[:, :, c] = [[samples[y, x] for x in range(w)] for y in range(h)]
+        return out
+
+    def base(self, p: int, y: int, x: int) -> int:
+        return self.rendition[p][clamp(y, 0, self.height - 1)][clamp(x, 0, self.width - 1)]
+
+    def slot(self, place) -> int:
+        """The number of a slot; new ones know nothing."""
+        if place not in self.places:
+            self.places[place] = len(self.p)
+            self.p.append(1 << 21)
+            self.count.append(0)
+        return self.places[place]
+
+    def decide(self, kind: int, step: int, level: int, contexts: list) -> int:
+        slots = [self.slot((i, context, kind)) for i, context in enumerate(contexts)]
+        a = self.mixers.setdefault((0, kind, step), [START] * 9)
+        b = self.mixers.setdefault((1, kind, level), [START] * 9)
+        x = [STRETCH[self.p[i] >> 10] * CONFIDENCE[self.count[i]] >> 8 for i in slots] + [256]
+        dots = [clamp(sum(map(int.__mul__, x, w)) >> 16, -2047, 2047) for w in (a, b)]
+        bit = self.bit(SQUASH[sum(dots) >> 1])
+        for weights, dot in zip((a, b), dots, strict=True):
+            error = ((bit << 16) - SQUASH[dot]) * RESIDUAL_LEARNING
+            for i in range(9):
+                weights[i] += (x[i] * error + (1 << 23)) >> 24
+        for slot in slots:
+            self._update(slot, bit, LIMIT)
+        return bit
+
+    def read_quotient(self, k: int, level: int, contexts: list) -> int:
+        step = min(k, 15)
+        negative = self.decide(0, step, level, contexts)
+        n = 0
+        while n < 20 and self.decide(1 + min(n, 11) + 12 * negative, step, level, contexts):
+            n += 1
+        row = (step, min(n, 3), negative)
+        if n == 20:
+            ones = 0
+            while ones < 20 and self.direct(self.slot(("number", ones))):
+                ones += 1
+            n += (1 << ones) + self.plain(ones) - 1
+        node = 1
+        for i in range(k):
+            if i < 3:
+                bit = self.direct(self.slot(("digit", row, node)))
+                node = 2 * node + bit
+            else:
+                bit = self.plain()
+            n = 2 * n + bit
+        return -n - 1 if negative else n
+
+    def read_channel(self, p: int) -> None:
+        h, w, base = self.height, self.width, self.base
+        self.p, self.count, self.places, self.mixers = [], [], {}, {}
+        S, E = {}, {}
+        self.samples.append(S)
+        self.errors.append(E)
+        for y in range(-4, 0):
+            for x in range(-4, w + 4):
+                S[y, x] = (base(p, y, x) + 8) >> 4
+        wrong = {}
+        count = 4 + NEIGHBOURS[p] + 12 * p
+        A = [[FLOOR * (i == j) for j in range(count)] for i in range(count)]
+        B, weights, turn = [0] * count, [0] * count, 0
+        least, most, q = self.least, self.most, 2 * self.max_error + 1
+        for y in range(h):
+            for x in range(-4, 0):
+                S[y, x] = S[y - 1, 0]
+                for i in range(6):
+                    wrong[i, y, x] = wrong.get((i, y - 1, 0), 0)
+            for x in range(w):
+                W, N, NW, NE = S[y, x - 1], S[y - 1, x], S[y - 1, x - 1], S[y - 1, x + 1]
+                WW, NN = S[y, x - 2], S[y - 2, x]
+                R = base(p, y, x)
+                m = (W + N) >> 1
+                t = [(R - 16 * m) >> 4, (2 * R - base(p, y, x - 1) - base(p, y - 1, x)) >> 5,
+                     (2 * R - base(p, y, x + 1) - base(p, y - 1, x + 1)) >> 5, W - N]  # fmt: skip
+                t += [S[y + dy, x + dx] - m for dy, dx in OWN[: NEIGHBOURS[p]]]
+                for other in self.samples[:p][::-1]:
+                    around = (other[y, x - 1] + other[y - 1, x]) >> 1
+                    t += [other[y, x - 1] - other[y - 1, x]]
+                    t += [other[y + dy, x + dx] - around for dy, dx in OTHER]
+                t = [clamp(value >> self.shift, -2047, 2047) for value in t]
+                total = sum(map(int.__mul__, t, weights))
+                g = [16 * m + (total << self.shift >> 12), 16 * (W + N - NW), 16 * (W + NE - N),
+                     16 * (N + NE - S[y - 2, x + 1]), 16 * N, 16 * W]  # fmt: skip
+                if p > 0:
+                    other = self.samples[p - 1]
+                    left, up = other[y, x] - other[y, x - 1], other[y, x] - other[y - 1, x]
+                    both = left + up - (other[y, x] - other[y - 1, x - 1])
+                    g[1:4] = 16 * (W + left), 16 * (N + up), 16 * (W + N - NW + both)
+                if p == 2:
+                    other = self.samples[0]
+                    g[4] = 16 * (W + other[y, x] - other[y, x - 1])
+                    g[5] = 16 * (N + other[y, x] - other[y - 1, x])
+                g = [clamp(value, 16 * least, 16 * most) for value in g]
+                total = blend = 0
+                for i in range(6):
+
+                    def miss(dy, dx, i=i, y=y, x=x):
+                        return wrong.get((i, y + dy, x + dx), 0)
+
+                    three = miss(0, -1) + miss(-1, 0) + miss(-1, 1)
+                    three += (miss(0, -2) + miss(-1, -1) + miss(-2, 0)) >> 1
+                    near_by = (three >> 2) + 1
+                    weight = (1 << 34) // (near_by * (near_by + 40)) + 1
+                    weight *= TRUST[p] if i == 0 else 1
+                    total += weight
+                    blend += weight * (g[i] - 16 * m)
+                expected = 16 * W if W == N == NW == NE == WW == NN else 16 * m + blend // total
+                expected = clamp(expected, 16 * least, 16 * most)
+                nearest = (expected + 8) >> 4
+
+                def missed(dy, dx, channel=E, y=y, x=x):
+                    return channel.get((y + dy, x + dx), 0)
+
+                eW, eN, eNW, eNE = missed(0, -1), missed(-1, 0), missed(-1, -1), missed(-1, 1)
+                eWW = missed(0, -2)
+                energy = 2 * (abs(eW) + abs(eN)) + abs(eNW) + abs(eNE) + abs(eWW)
+                energy += abs(missed(-2, 0))
+                one, two, third = 16 * (2 * N - NN) - expected, 16 * (2 * W - WW) - expected, eNW
+                if p > 0:
+                    other = self.errors[p - 1]
+                    one, two = missed(0, 0, other), 0
+                    third = one
+                    energy += 2 * abs(one) + abs(missed(0, 1, other)) + abs(missed(1, 0, other))
+                    if p == 2:
+                        two = missed(0, 0, self.errors[0])
+                        energy = (energy + 2 * abs(two)) * 4 // 7
+                    else:
+                        energy = energy * 2 // 3
+                level, k = residual_level((energy >> 2) // q), 0
+                while energy // q >> (k + 8):
+                    k += 1
+                step = min(k, 15)
+                spread = sum(abs(value - expected) for value in g)
+                contexts = [
+                    (level, expected >> 1 & 7),
+                    (step, near(16 * W - expected, k, 4), near(16 * N - expected, k, 4)),
+                    tuple(min(residual_level(value) >> 2, 11) for value in (
+                        (abs(eW) + abs(eWW)) >> 1, (abs(eN) + abs(eNE)) >> 1, abs(third))),
+                    (step, near(R - expected, k, 8), near(16 * NE - expected, k, 4)),
+                    (step, near(one, k, 8), near(two, k, 4)),
+                    (step, near(eW, k, 8), near(eN, k, 4)),
+                    (step, near(g[1] - expected, k, 8), near(g[2] - expected, k, 4)),
+                    (residual_level(spread >> 2) >> 1, level >> 1),
+                ]  # fmt: skip
+                value = clamp(nearest + self.read_quotient(k, level, contexts) * q, least, most)
+                S[y, x], E[y, x] = value, 16 * value - expected
+                for i in range(6):
+                    wrong[i, y, x] = abs(g[i] - 16 * value)
+                target = clamp((value - m) >> self.shift, -2047, 2047)
+                rate = (64 << 12) // ((energy >> 3) + 4)
+                for i in range(count):
+                    scaled = t[i] * rate >> 8
+                    for j in range(i + 1):
+                        A[i][j] += (scaled * t[j] >> 4) - (A[i][j] >> FORGET)
+                    B[i] += (scaled * target >> 4) - (B[i] >> FORGET)
+                for _ in range(2):
+                    rest = B[turn] << 16
+                    for j in range(count):
+                        rest -= A[max(turn, j)][min(turn, j)] * weights[j]
+                    found = weights[turn] + rest // (A[turn][turn] + FLOOR)
+                    weights[turn] = clamp(found, -(4 << 16), 4 << 16)
+                    turn = (turn + 1) % count
+            for x in range(w, w + 4):
+                S[y, x], E[y, x] = S[y, w - 1], E[y, w - 1]
+                for i in range(6):
+                    wrong[i, y, x] = wrong[i, y, w - 1]
+        for y in range(h, h + 4):
+            for x in range(-4, w + 4):
+                S[y, x] = S[y - 1, x]
+
+
 def decode(archive: bytes, basis: Basis):
     """Samples, (h, w) or (h, w, 3), of an archive, and its tiles."""
     top = read_archive(archive)
@@ -1093,9 +1394,15 @@ def decode(archive: bytes, basis: Basis):
     for number, (y, x) in enumerate(corners):
         h, w = min(edge, height - y), min(edge, width - x)
         tile = Tile(h, w, planes, basis, top["blocks"][number], top["passes"])
-        for strings in top["strings"]:
+        count = len(LAYERS[top["passes"]])
+        for strings in top["strings"][:count]:
             tile.read_layer(strings[number])
-        pixels[y : y + h, x : x + w] = tile_pixels(tile, top["step"], top["tune"], image)
+        if len(top["strings"]) > count:
+            rendition = rendered(tile, top["step"], top["tune"], image)
+            found = Residual(rendition, image["limits"], top["max_error"])
+            pixels[y : y + h, x : x + w] = found.read(top["strings"][count][number])
+        else:
+            pixels[y : y + h, x : x + w] = tile_pixels(tile, top["step"], top["tune"], image)
         tiles.append(tile)
     return (pixels if planes == 3 else pixels[:, :, 0]), tiles
 

@@ -22,9 +22,10 @@ from test_golden import picture
 import femto
 from femto import codec
 from femto.basis.bases import load_basis
-from femto.coding import blocks, kstrings
+from femto.coding import blocks, kstrings, rendition, residual
 from femto.coding.blocks import Layout
 from femto.coding.contexts import Field
+from femto.coding.rendition import MARGIN
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -220,12 +221,55 @@ def test_same_integers_and_pixels_within_one_after_every_layer(found, name):
 def test_golden_archives(basis, path):
     """The archives that the specification names as examples, from nothing but itself."""
     top = reference.read_archive(path.read_bytes())
-    _, tiles = reference.decode(path.read_bytes(), basis)
+    samples, tiles = reference.decode(path.read_bytes(), basis)
     pixels = picture(path.with_name(path.name.replace(".laff.gz", ".decoded.png")))
+    if top.get("max_error") is not None:
+        np.testing.assert_array_equal(samples, pixels)
+        return
     places = codec.tile_grid(*pixels.shape[:2], top["tile"])
     for place, tile in zip(places, tiles, strict=True):
         window = pixels[place.y : place.y + place.height, place.x : place.x + place.width]
         _check_pixels(*_pixel_bounds(tile, top), window)
+
+
+def _residual_cases() -> dict:
+    """Name -> (picture, options of encode): small, every sample takes long."""
+    photo, fast = _photo()[20:33, 30:44], {"effort": "fast"}
+    return {
+        "photo": (photo, {"max_error": 0}),
+        "photo, perceptual": (photo[:9], {"max_error": 1, "quality": 90, "tune": "perceptual"}),
+        "near grey": (_near_grey()[:9, 18:32], {"max_error": 0, "quality": 85, **fast}),
+        "grey in colour": (np.dstack([photo[:7, :, 1]] * 3), {"max_error": 0}),
+        "12 bits": (photo.astype(np.uint16) * 16 + 5, {"max_error": 3, "bits": 12}),
+        "hot pixel": (_hot(photo[:, :, 0]), {"max_error": 0}),
+        "8000 to 9200": (_mapped(photo[:, :, 1]), {"max_error": 0, "quality": 60}),
+        "flat": (np.full((9, 12), 33, np.uint8), {"max_error": 0}),
+        "16 bits": (np.random.default_rng(3).integers(0, 65536, (9, 11, 3)).astype(np.uint16),
+                    {"max_error": 0}),
+    }  # fmt: skip
+
+
+RESIDUALS = _residual_cases()
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_residuals_give_the_same_samples(basis, name):
+    """Those of archives exactly, and so do strings that no encoder writes."""
+    picture, options = RESIDUALS[name]
+    archive = femto.encode(picture, **options)
+    samples, _ = reference.decode(archive, basis)
+    np.testing.assert_array_equal(samples, femto.decode(archive, samples=True))
+    if options["max_error"] == 0:
+        np.testing.assert_array_equal(samples, picture)
+    parsed, rng = codec.parse(archive), np.random.default_rng(len(archive))
+    field, used = codec.decode_field(parsed, 0)
+    header = parsed.header
+    rendered = rendition.render(field, parsed.step, used, header.levels, header.limits)
+    inner = rendered[:, MARGIN:-MARGIN, MARGIN:-MARGIN].tolist()
+    for string in (rng.bytes(150), b"\xff" * 20):
+        expected = reference.Residual(inner, header.limits, 1).read(string)
+        found = residual.decode(rendered, string, header.limits, 1, header.dtype)
+        np.testing.assert_array_equal(found, expected.reshape(found.shape))
 
 
 def test_close_calls_are_rare(found):
@@ -377,8 +421,10 @@ def test_usual_passes_and_tune_are_as_good_as_absent(found):
 
 
 @pytest.mark.parametrize(
-    "change", [b'"passes":1,"step"', b'"tune":"perceptual","step"', b'"passes":2,"step"']
-)
+    "change",
+    [b'"passes":1,"step"', b'"tune":"perceptual","step"', b'"passes":2,"step"',
+     b'"max_error":0,"step"'],
+)  # fmt: skip
 def test_passes_and_tune_are_checksummed(found, change):
     text = gzip.decompress(found("one pixel").archive).replace(b'"step"', change)
     with pytest.raises(ValueError):
@@ -455,4 +501,12 @@ def test_constants_in_the_specification():
         assert f"| zones up to but without | {' | '.join(map(str, ends))} |" in SPEC
     assert " ".join(map(str, reference.PERCEPTUAL)) in " ".join(SPEC.split())
     assert " ".join(map(str, reference.DECISION_KIND)) in SPEC
+    for places in (reference.OWN, reference.OTHER):
+        assert " ".join(f"({y},{x})" for y, x in places).replace("-", "−") in SPEC
+    for row in reference.INVERSE:
+        assert " ".join(map(str, row)).replace("-", "−") in " ".join(SPEC.split())
+    for row in reference.USUAL:
+        assert f"({', '.join(map(str, row))})".replace("-", "−") in SPEC
+    for name in ("RESIDUAL_LEARNING", "START", "FLOOR"):
+        assert f" {getattr(reference, name)}" in SPEC, name
     assert " ".join(f"({y},{x})" for y, x in reference.TAPS).replace("-", "−") in SPEC

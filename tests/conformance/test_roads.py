@@ -16,7 +16,9 @@ from femto.coding import libraries
 from femto.errors import LaffError
 
 FOLDER = Path(__file__).parent
-SMALL = ("v2-pixel", "v2-row", "v2-constant", "v2-near-grey-fast")
+SMALL = (
+    "v2-pixel", "v2-row", "v2-constant", "v2-near-grey-fast", "v2-photo-error-2", "v2-hot-lossless",
+)  # fmt: skip
 """Pictures for which plain Python has the time."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import JobError, LaffError, printable
 from . import DONE, SOME_FAILED, check_input, check_output, place, require
-from .options import Parser, add_folders, add_job, add_place, add_recursive
+from .options import Parser, add_folders, add_job, add_place, add_recursive, whole
 
 ABOUT = {
     "description": "Compress a folder of pictures into .laff archives.",
@@ -20,6 +20,8 @@ also: some have warnings); 2 wrong options, folders, a full disk or no Spark; 3 
 """,
 }
 TARGETS = ("quality", "ratio", "psnr")
+MAX_ERROR = (1 << 16) - 1
+"""As femto.container.MAX_ERROR."""
 
 
 def add_arguments(parser: Parser, *, script: bool = False) -> None:
@@ -30,6 +32,21 @@ def add_arguments(parser: Parser, *, script: bool = False) -> None:
     target.add_argument("--quality", type=float, help="1 (smallest) to 100 (best), default 75")
     target.add_argument("--ratio", type=float, help="instead: so many times smaller")
     target.add_argument("--psnr", type=float, help="instead: so many dB")
+    exact = parser.add_mutually_exclusive_group()
+    exact.add_argument(
+        "--lossless",
+        dest="max_error",
+        action="store_const",
+        const=0,
+        help="keep every sample as it is, in one more layer above a picture of --quality, which is "
+        "then 20 by default; not of floating-point samples",
+    )
+    exact.add_argument(
+        "--max-error",
+        type=whole,
+        metavar="N",
+        help="the same, but samples may differ by up to N levels",
+    )
     add("--gray", action="store_true", help="turn colour pictures into grey ones")
     add(
         "--bands",
@@ -119,6 +136,10 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
     """End the program if options are no numbers that they can be."""
     if options.cut_above is not None and not options.cut_above >= 0:
         parser.error("--cut-above is a number of megapixels, 0 or more")
+    if options.max_error is not None and not (options.ratio is options.psnr is None):
+        parser.error("--lossless and --max-error go without --ratio and --psnr")
+    if options.max_error is not None and options.max_error > MAX_ERROR:
+        parser.error(f"--max-error is a number of levels, at most {MAX_ERROR}")
     if options.range is not None and not -math.inf < options.range[0] < options.range[1] < math.inf:
         parser.error("--range is two numbers, the lower one first")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 SOURCES = (
     "build.py", "coding/blocks.py", "coding/cells.py", "coding/classes.py", "coding/contexts.py",
     "coding/entropy.py", "coding/equations.py", "coding/first_layer.py", "coding/kernels.py",
-    "coding/kstrings.py", "coding/model.py", "coding/partition.py", "coding/restore.py",
-    "coding/signatures.py", "learning/feature_map.py",
+    "coding/kstrings.py", "coding/model.py", "coding/partition.py", "coding/rendition.py",
+    "coding/residual.py", "coding/restore.py", "coding/signatures.py", "learning/feature_map.py",
 )  # fmt: skip
 """The modules that hold kernels, or constants that are compiled into them."""
 FEMTO = __package__.partition(".")[0]

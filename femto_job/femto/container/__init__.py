@@ -19,7 +19,7 @@ from .archive import (
     check_pixels,
     finest_step,
 )
-from .bounds import BELIEVED_PIXELS, MAX_PIXELS, MAX_SIDE, MAX_STREAM
+from .bounds import BELIEVED_PIXELS, MAX_ERROR, MAX_PIXELS, MAX_SIDE, MAX_STREAM
 from .header import is_plain, pack_metadata, unpack_metadata
 from .reading import arriving, read
 from .strings import EncodedTile, Tiles
@@ -29,6 +29,7 @@ from .writing import write
 __all__ = [
     "BELIEVED_PIXELS",
     "FORMAT",
+    "MAX_ERROR",
     "MAX_PIXELS",
     "MAX_SIDE",
     "MAX_STREAM",

@@ -104,6 +104,9 @@ class Archive:
     """A basis file to look into before those beside the archive."""
     packed: str | None = None
     """The metadata as the archive has them."""
+    max_error: int | None = None
+    """By how many levels its samples may differ once the residual, its last layer, is there; None
+    if it was made without one."""
     preview: Callable[["Archive"], dict[str, str]] | None = field(
         default=None, repr=False, compare=False
     )
@@ -133,6 +136,7 @@ class Info(TypedDict):
     step: float
     passes: int
     tune: str
+    max_error: int | None
     tile: int
     tiles: int
     layers: int

@@ -17,6 +17,8 @@ MAX_TEXT = 1 << 38
 MAX_EXPANSION = 12
 """gzip-ed base64 grows to at most 8/6 and its metadata to little more: anything that unpacks to
 far more than its size is not an archive but a trap."""
+MAX_ERROR = (1 << 16) - 1
+"""Largest error that a residual may be said to leave, in levels."""
 MAX_METADATA = 1 << 24
 """Most bytes of metadata, unpacked."""
 MAX_PARTS = 1 << 20

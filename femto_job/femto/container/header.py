@@ -23,6 +23,7 @@ def head_of(
     tune: str,
     tile: int,
     metadata: str | None,
+    max_error: int | None = None,
 ) -> dict[str, Any]:
     """The JSON object of an archive as far as its checksum goes; `metadata` packed."""
     image: dict[str, Any] = {
@@ -57,6 +58,8 @@ def head_of(
         head["passes"] = passes
     if tune != TUNES[0]:
         head["tune"] = tune
+    if max_error is not None:
+        head["max_error"] = max_error
     return head
 
 
@@ -197,11 +200,16 @@ def check_header(top: dict[str, Any], name: str) -> tuple[Archive, int]:
         raise ValueError(f"passes is {_shown(passes)}")
     if tune not in TUNES:
         raise ValueError(f"tune is {_shown(tune)}")
+    max_error = top.get("max_error")
+    if max_error is not None:
+        max_error = _integer(max_error, 0, bounds.MAX_ERROR, "max_error")
     if not is_plain(basis["name"]):
         raise ValueError(f"the basis's name {_shown(basis['name'])} is not a plain one")
     if not isinstance(basis["sha256"], str) or not _HASH.fullmatch(basis["sha256"]):
         raise ValueError(f"the basis's hash is {_shown(basis['sha256'])}")
-    head = head_of(header, basis["name"], basis["sha256"], step, passes, tune, tile, packed)
+    head = head_of(
+        header, basis["name"], basis["sha256"], step, passes, tune, tile, packed, max_error
+    )
     crc = checksum(head)
     if crc != top["crc"]:
         raise ValueError("the header's checksum does not match")
@@ -218,6 +226,7 @@ def check_header(top: dict[str, Any], name: str) -> tuple[Archive, int]:
         nbytes=0,
         name=name,
         packed=packed,
+        max_error=max_error,
     )
     return archive, crc
 

@@ -17,6 +17,7 @@ from .text import Cut, Text
 _STRINGS = ("blocks", "strings")
 _HEADER = {
     "format", "version", "image", "metadata", "basis", "step", "tile", "crc", "passes", "tune",
+    "max_error",
 }  # fmt: skip
 _KEYS = {*_HEADER, *_STRINGS}
 """Other keys are passed over."""

@@ -25,6 +25,7 @@ def write(
     layers: Iterable[Iterable[bytes]],
     passes: int = PASSES[0],
     tune: str = TUNES[0],
+    max_error: int | None = None,
     tile: int = TILE,
     packed: str | None = None,
     file: BinaryIO | None = None,
@@ -40,7 +41,7 @@ def write(
         packed = pack_metadata(header.metadata)
     source, mapping = _plain_source(header.source), _plain_mapping(header)
     header = replace(header, source=source, mapping=mapping)
-    head = head_of(header, basis_name, basis_sha256, step, passes, tune, tile, packed)
+    head = head_of(header, basis_name, basis_sha256, step, passes, tune, tile, packed, max_error)
     crc = checksum(head)
     begin = dump(head | {"crc": crc})
     if len(begin) > bounds.MAX_HEADER - (1 << 16):

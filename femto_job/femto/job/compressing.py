@@ -419,6 +419,7 @@ class Job(Work):
             channels=picture.channels,
             raw_nbytes=picture.raw_nbytes,
             samples=picture.pixels * picture.channels,
+            max_error=self.options.max_error,
         )
         self._progress.watch(picture.archive, picture.pixels, self.options.passes)
         history: list[tuple[float, int, float]] = []

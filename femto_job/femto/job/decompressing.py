@@ -325,7 +325,7 @@ def as_line(name: str, facts: dict) -> str:
 def as_text(name: str, facts: dict) -> str:
     """The facts for people."""
     from ..display import depth_text
-    from ..samples import dtype_of
+    from ..samples import dtype_of, exactness
 
     width, height = facts["width"], facts["height"]
     channels = 1 if facts["mode"] == "L" else 3
@@ -344,6 +344,8 @@ def as_text(name: str, facts: dict) -> str:
         + (", tuned for the eye" if facts["tune"] == "perceptual" else ""),
         f"  tiles     {facts['tiles']} of at most {facts['tile']} x {facts['tile']} pixels",
     ]
+    if facts["max_error"] is not None:
+        lines.append(f"  error     {exactness(facts['max_error'])}")
     if facts["icc"]:
         lines.append(f"  profile   ICC, {len(facts['icc']):,} bytes")
     for number, (key, value) in enumerate(facts["properties"].items()):

@@ -11,7 +11,7 @@ from string import Template
 
 from ..errors import printable
 from ..files.folder import Names
-from ..target import DEFAULT_QUALITY
+from ..samples import exactness
 from .plan import SHOWN, which
 from .progress import bytes_text, seconds_text
 from .summary import Totals, change
@@ -108,8 +108,10 @@ class Page:
         options, outcome = self._options, self._outcome
         asked = (
             ", ".join(f"{k} {v:g}" for k, v in options.target.items())
-            or f"quality {DEFAULT_QUALITY}"
+            or f"quality {options.quality}"
         )
+        if options.max_error is not None:
+            asked = f"{exactness(options.max_error)}, {asked} below"
         note = f"{asked}, basis {_text(Path(options.basis).name)}"
         note += ", effort fast" if options.effort == "fast" else ""
         note += ", tuned for the eye" if options.tune == "perceptual" else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..basis.bases import DEFAULT
-from ..target import DEFAULT_QUALITY
+from ..target import DEFAULT_QUALITY, RESIDUAL_QUALITY
 from . import measure
 from .plan import Picture
 from .runner import Folders, local_file
@@ -28,6 +28,7 @@ class Options:
     basis: str = DEFAULT
     effort: str = "full"
     tune: str = "psnr"
+    max_error: int | None = None
     recursive: bool = False
     overwrite: bool = False
     moved_from: Path | None = None
@@ -47,8 +48,14 @@ class Options:
 
     @property
     def method(self) -> dict:
-        """Effort and tune, as keywords of femto.encode."""
-        return {"effort": self.effort, "tune": self.tune}
+        """Effort, tune and, if there is a bound, max_error, as keywords of femto.encode."""
+        bound = {} if self.max_error is None else {"max_error": self.max_error}
+        return {"effort": self.effort, "tune": self.tune} | bound
+
+    @property
+    def quality(self) -> int:
+        """The quality if no target is given."""
+        return DEFAULT_QUALITY if self.max_error is None else RESIDUAL_QUALITY
 
     @property
     def passes(self) -> int:
@@ -57,7 +64,7 @@ class Options:
 
     def fingerprint(self, basis_sha256: str) -> str:
         """A hash of all that decides what becomes of a picture, which resuming compares."""
-        target = self.target or {"quality": DEFAULT_QUALITY}
+        target = self.target or {"quality": self.quality}
         wanted = {
             "target": {k: float(v) for k, v in target.items()},
             "gray": self.gray,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..errors import printable
+from ..samples import exactness
 from .plan import which
 from .progress import bytes_text, seconds_text
 
@@ -114,6 +115,8 @@ def summary(options, outcome) -> str:
             f"{bytes_text(totals.raw_bytes)} of raw pixels: {change(totals.raw_bytes, after)}, "
             f"{8 * after / totals.pixels:.2f} bits per pixel",
         ]
+    if options.max_error is not None:
+        lines.append(f"every archive is {exactness(options.max_error)}")
     if totals.with_psnr:
         lines.append(
             f"PSNR {totals.psnr / totals.with_psnr:.1f} dB on average, "

@@ -18,6 +18,7 @@ from .. import LaffError, codec, target
 from ..container import unpack_metadata
 from ..files.folder import Source
 from ..files.whole import whole_file
+from ..pictures.page import MAPPED
 from ..samples import Counts, Levels, Span
 from . import measure, pulse, runner
 from .look import Look
@@ -147,6 +148,7 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
     else:
         page = read_page(settings, picture, item.payload)
         pixels, icc, info = page.read(), page.icc, page.info
+    check_exact(settings, info)
     levels = info.get("levels")
     grid = codec.tile_grid(*pixels.shape[:2])
     watch = settings.watch(picture, lambda: measure.busiest_tile(pixels, grid))
@@ -180,6 +182,15 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
         return result | {"data": data}
     save(settings, picture, record, io.BytesIO(data))
     return result
+
+
+def check_exact(settings: Settings, info: dict) -> None:
+    """LaffError if no error is to be made, or a small one, but reading the picture made some."""
+    if settings.options.max_error is not None and any(MAPPED in n for n in info.get("notes", ())):
+        raise LaffError(
+            f"its samples are {MAPPED}, which is not exact: no --lossless and --max-error for it, "
+            "unless you convert it to integers of 16 bits yourself"
+        )
 
 
 def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
@@ -291,17 +302,18 @@ def remarks(
             f"{span.levels.high}, which quality follows (from {span.limits.low} to "
             f"{span.limits.high}): use --bits if these are not what the picture uses"
         )
-    if look.drawn:
+    exact = settings.options.max_error == 0
+    if look.drawn and not exact:
         warnings.append(
             "flat areas with hard edges: label images, masks and drawings do not belong into a "
-            "lossy codec, keep them as PNG"
+            "lossy codec, keep them as PNG or with --lossless"
         )
     if look.constant and picture.source.nbytes > SMALL + picture.raw_nbytes // 100:
         warnings.append(
             f"all samples are the same, but the file has {picture.source.nbytes} bytes: "
             "look whether it was read right"
         )
-    elif sse == 0 and picture.source.nbytes > SMALL:
+    elif sse == 0 and not exact and picture.source.nbytes > SMALL:
         warnings.append("its archive has no error at all: look whether it was read right")
     met = {"met": True, "better": True, "missed": False, None: None}[outcome]
     return {"psnr": psnr, "notes": notes, "warnings": warnings, "target_met": met}
@@ -366,6 +378,7 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                 yield {"unseen": True, "key": picture.archive}
                 continue
             arrays, icc, info = _chunk_pixels(settings, chunk)
+            check_exact(settings, info)
             coded, look = [], Look.nothing()
             grid = codec.tile_grid(picture.height, picture.width)
             watch = settings.watch(picture, lambda grid=grid: grid[len(grid) // 2].index)

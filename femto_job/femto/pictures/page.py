@@ -13,6 +13,9 @@ from .common import decoding
 from .metadata import Found
 from .pixels import luma, usable_profile
 
+MAPPED = "mapped to 65536 levels"
+"""What a note says of samples that were not all given a level of their own."""
+
 
 @dataclass(frozen=True)
 class PageInfo:

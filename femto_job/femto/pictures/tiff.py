@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import LaffError
 from ..samples import levels_of, to_bytes
 from .common import Source, check_promise, check_size, decoding, silent_stderr
-from .page import PageInfo, Reading, StoredPage
+from .page import MAPPED, PageInfo, Reading, StoredPage
 from .pixels import CmykToRgb, on_white, scale, ycbcr_to_rgb
 from .stacks import Plane, planes_of
 
@@ -389,7 +389,7 @@ class _TiffPage(StoredPage):
                 f"its {name} samples from {low:g} to {high:g} cannot be mapped to 16 bits",
                 "say which of them matter with --range LOW HIGH",
             )
-        self._notes.append(f"{name} samples from {low:g} to {high:g} mapped to 65536 levels")
+        self._notes.append(f"{name} samples from {low:g} to {high:g} {MAPPED}")
         return self._tell_mapping()
 
     def _declared_range(self, least: float, most: float) -> tuple[float, float]:
