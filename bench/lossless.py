@@ -142,10 +142,10 @@ def table(found: list[np.ndarray], codecs: dict[str, Codec], bound: int, beside:
             lines.append(f"| {name} | {errors[name]} | | | | |")
             continue
         nbytes, there, back = sums[name]
-        change = 100 * (nbytes / sums[beside][0] - 1) if beside in sums else np.nan
+        change = f"{100 * (nbytes / sums[beside][0] - 1):+.2f} %" if beside in sums else ""
         speeds = " | ".join(f"{pixels / 1e6 / max(s, 1e-9):.2f}" for s in (there, back))
         bits = 8 * nbytes / pixels
-        lines.append(f"| {name} | {nbytes:,.0f} | {change:+.2f} % | {bits:.3f} | {speeds} |")
+        lines.append(f"| {name} | {nbytes:,.0f} | {change} | {bits:.3f} | {speeds} |")
     return lines
 
 

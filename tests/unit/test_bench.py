@@ -17,6 +17,7 @@ from bench import (
     bdrate,
     features,
     figure,
+    lossless,
     measure,
     memory,
     metrics,
@@ -635,3 +636,18 @@ def test_features_are_measured_beside_jpeg_and_png(tmp_path, capsys):
     if told["read of it"]:
         assert int(told["read of it"]) < int(told["archive bytes"]) / 2
     assert many.startswith("2 files a kind")
+
+
+def test_lossless_codecs_are_checked_and_counted(tmp_path, capsys):
+    for i, shape in enumerate([(40, 50), (30, 44)]):
+        imagecodecs.imwrite(tmp_path / f"{i}.png", picture(*shape, seed=i))
+    lossless.main([str(tmp_path), "--crop", "36", "--bounds", "2"])
+    exact, bounded = capsys.readouterr().out.split("max_error 2")
+    for name in lossless.lossless("photo"):
+        assert f"\n| {name} | " in exact and "Error" not in exact
+    assert "\n| jpeg-ls | " in bounded and "+0.00 %" in bounded
+    wrong = (lambda image: b"", lambda data: np.zeros((40, 50), np.uint8))
+    lines = lossless.table([picture(40, 50, 1)], {"wrong": wrong}, 3, "wrong")
+    assert lines[-1].startswith("| wrong | ValueError: off by ")
+    deep = lossless.as_12_bits(picture(9, 9, 1))
+    assert deep.dtype == np.uint16 and deep.max() > 255
