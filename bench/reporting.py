@@ -1,4 +1,5 @@
-"""What the report costs: CPU seconds of the tasks without it, with it, and with SSIM of all.
+"""What the report costs, and what verifying costs: CPU seconds of the tasks without the report,
+with it, with SSIM of all, and with archives decoded again.
 
 python3 bench/reporting.py ../shared/data      # Kodak, and crops of the large pictures
 """
@@ -23,7 +24,12 @@ from femto.job.settings import Options, Settings
 
 CROP, CROPS = 2048, 3
 """Edge of the crops, in pixels, and the most of them that are cut from one picture."""
-WAYS = {"no report": {"report": False}, "report": {}, "report, SSIM of all": {"ssim": "all"}}
+WAYS = {
+    "no report": {"report": False, "verify": False},
+    "report": {"verify": False},
+    "report, SSIM of all": {"ssim": "all", "verify": False},
+    "report, verified": {},
+}
 
 
 def collect(data: Path, folder: Path) -> list[tuple[Path, tuple[int, ...]]]:

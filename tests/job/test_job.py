@@ -643,7 +643,7 @@ def test_a_full_disk_stops_the_job(run, monkeypatch):
     for i in range(3):
         save(run.input / f"{i}.png", picture(20, 20, i))
 
-    def full(settings, picture, record, data):
+    def full(settings, picture, record, data, prove):
         raise OSError(28, "No space left on device", "x")
 
     monkeypatch.setattr(tasks, "save", full)
@@ -663,7 +663,7 @@ def test_some_pictures_are_shown_and_have_their_ssim_without_any_decoding(
         save(run.input / f"{i}.png", picture(20, 20, i))
     wide = picture(24, 1100, 4)
     save(run.input / "wide.png", wide)
-    outcome = run(cut_above=cut_above)
+    outcome = run(cut_above=cut_above, verify=False)
     assert set(statuses(outcome).values()) == {"done"}, [r["error"] for r in outcome.rows]
     shown = {r["picture"] for r in outcome.rows if r["visual"]}
     assert 2 <= len(shown) <= 3
@@ -674,7 +674,7 @@ def test_some_pictures_are_shown_and_have_their_ssim_without_any_decoding(
     error = femto.decode(run.output / "wide.laff.gz").astype(float) - wide
     psnr = float(table["wide.png"]["psnr_db"])
     assert psnr == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=0.01)
-    outcome = run(cut_above=cut_above, ssim="all", overwrite=True)
+    outcome = run(cut_above=cut_above, ssim="all", overwrite=True, verify=False)
     assert all(0.5 < r["ssim"] <= 1 for r in outcome.rows)
 
 

@@ -53,17 +53,20 @@ def on_spark(context, folder, output) -> int:
     return compress.run(options, partial(SparkRunner, context))
 
 
+VARYING = ("run", "seconds", "cpu_seconds", "verify_seconds")
+
+
 def remembered(output) -> dict[str, dict]:
     """The records, without what differs from run to run."""
     with Records(output) as records:
         return {
-            record["archive"]: {k: v for k, v in record.items() if k not in ("run", "seconds")}
+            record["archive"]: {k: v for k, v in record.items() if k not in VARYING}
             for record in records
         }
 
 
 def table(output) -> dict[str, dict]:
-    return {name: row | {"seconds": None} for name, row in rows(output).items()}
+    return {name: row | dict.fromkeys(VARYING) for name, row in rows(output).items()}
 
 
 def test_it_makes_what_spark_makes_and_either_goes_on_where_the_other_was(

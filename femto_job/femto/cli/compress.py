@@ -97,6 +97,13 @@ def add_arguments(parser: Parser, *, script: bool = False) -> None:
         help="keep nothing of EXIF, GPS, texts and the like, nor the picture's name, in archives; "
         "ICC profiles stay (default: keep them)",
     )
+    add(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read every archive back from disk and decode it before it gets its name; SHA-256 of "
+        "picture file, archive and pixels go into the report (default: yes)",
+    )
     add_recursive(parser)
     add(
         "--overwrite",

@@ -11,6 +11,7 @@ runner      what all jobs and all places to run them have in common
 local       the processes of this machine, see pool; femto_spark.runner: Spark
 tasks       what a worker does with a picture; reconstruction: with an archive; archives: which
 sandbox     picture files decoded in a process of their own, with limits
+proof       that an archive on disk gives back what its encoder said
 measure     PSNR, SSIM, thumbnails and crops; look: what should make people wonder
 progress    what is printed while it runs; pulse: how far the processes are
 report      report.parquet, report.csv, failures.csv, and page: report.html

@@ -19,7 +19,7 @@ from ..basis.bases import load_basis
 from ..errors import JobError, printable
 from ..files.folder import Found, LeftOut, Source
 from ..samples import Counts, Levels, Span
-from . import measure, plan, pulse, report, tasks
+from . import measure, plan, proof, pulse, report, tasks
 from .catalog import Catalog
 from .plan import Picture
 from .records import STATE_FOLDER, Records, Rows
@@ -362,15 +362,30 @@ class Job(Work):
     def take(self, picture: Picture, result: dict) -> None:
         if "data" in result:
             try:
-                data = result["data"]
+                data, record = result["data"], result["record"]
                 data = io.BytesIO(data) if isinstance(data, bytes) else data
-                tasks.save(self.settings, picture, result["record"], data)
-            except (OSError, LaffError) as error:
+                prove = result.get("prove") or partial(self._read_back, picture, record)
+                if not self.options.verify:
+                    prove = None
+                tasks.save(self.settings, picture, record, data, prove)
+            except (OSError, LaffError, UnreadablePicture) as error:
                 failed = tasks.failure(picture, error)
                 self.fail(picture, failed["error"], fatal=failed["fatal"])
                 return
         self._add_row("done", result["record"])
         self._progress.add(pixels=picture.pixels, key=picture.archive)
+
+    def _read_back(self, picture: Picture, record: dict, part: Path) -> None:
+        """Prove that a file is the archive that a worker has decoded. Raises LaffError,
+        UnreadablePicture, OSError."""
+        with proof.Watch() as taken:
+            path = self.settings.folders.path(picture.source)
+            if record["source_sha256"] is None:
+                record["source_sha256"] = proof.source_digest(path, picture.source)
+            proof.require_unchanged(path, picture.source)
+            if proof.file_digest(part, from_disk=True) != record["archive_sha256"]:
+                raise LaffError(proof.NOT_AS_WRITTEN)
+        record["verify_seconds"] += taken.seconds
 
     def fail(self, picture: Picture, reason: str, *, fatal: bool = False) -> None:
         row = {
@@ -395,7 +410,7 @@ class Job(Work):
         """Compress one large picture by many tasks, in the same rounds as femto.encode."""
         began = time.monotonic()
         try:
-            facts, archive = self._rounds(picture)
+            facts, archive, made = self._rounds(picture)
         except _Failed as failed:
             self.fail(picture, failed.reason, fatal=failed.fatal)
             return
@@ -406,10 +421,47 @@ class Job(Work):
         facts |= {"seconds": time.monotonic() - began}
         with archive:
             record = tasks.make_record(self.settings, picture, shape, facts)
-            self.take(picture, {"record": record, "data": archive})
+            prove = partial(self._prove_cut, picture, record, *made)
+            try:
+                self.take(picture, {"record": record, "data": archive, "prove": prove})
+            except _Failed as failed:
+                self.fail(picture, failed.reason, fatal=failed.fatal)
 
-    def _rounds(self, picture: Picture) -> tuple[dict, BinaryIO]:
-        """What a record tells of a large picture, and its archive, in a file without a name."""
+    def _prove_cut(
+        self, picture: Picture, record: dict, header: codec.ImageHeader, words: list, part: Path
+    ) -> None:
+        """Prove that a file is the archive of a large picture: it is read here, and its tiles are
+        decoded by many tasks. The record learns of it. Raises LaffError, UnreadablePicture,
+        OSError, _Failed."""
+        with proof.Watch() as taken:
+            path = self.settings.folders.path(picture.source)
+            record["source_sha256"] = proof.source_digest(path, picture.source)
+            record["archive_sha256"] = proof.file_digest(part, from_disk=True)
+            parsed = proof.parse(part, header, self.settings.basis_file())
+        wrong, seconds = [], 0.0
+        groups = deque(plan.group_tiles(_grid(picture), self._runner.cores))
+        while groups:
+            with taken:
+                some = [groups.popleft() for _ in range(min(len(groups), 4 * self._runner.cores))]
+                parts = [_strings(parsed, [tile.index for tile in g], words) for g in some]
+            results = self._runner.spread_safely(
+                partial(tasks.prove_strings, self.settings),
+                parts,
+                f"verifying {picture.title}",
+                lambda part, reason: {"error": reason},
+            )
+            for result in results:
+                if "error" in result:
+                    raise _Failed(result["error"], result.get("fatal", False))
+                wrong += result["wrong"]
+                seconds += result["cpu_seconds"]
+        proof.require_equal(wrong, len(parsed.blocks), len(words))
+        record["pixels_sha256"] = proof.whole_digest(word.digest for word in words)
+        record["verify_seconds"] = taken.seconds + seconds
+
+    def _rounds(self, picture: Picture) -> tuple[dict, BinaryIO, tuple]:
+        """What a record tells of a large picture; its archive, in a file without a name; and what
+        that must give back: its header and a proof.Word for each tile."""
         target, basis = self.options.target, self.options.basis
         depth, span = self._span(picture)
         search = codec.StepSearch(
@@ -425,6 +477,7 @@ class Job(Work):
         history: list[tuple[float, int, float]] = []
         kept = None
         look, icc, info = tasks.Look.nothing(), None, {}
+        cpu = 0.0
         step = search.first()
         while step is not None:
             tiles = codec.Tiles()
@@ -440,6 +493,7 @@ class Job(Work):
             for result in results:
                 for index, tile in result["tiles"]:
                     tiles[index] = tile
+                cpu += result["cpu_seconds"]
                 if not history:
                     look += result["look"]
                     if result["tiles"][0][0] == 0:  # the first ones speak for all
@@ -467,17 +521,19 @@ class Job(Work):
                 ) from None
             history.append((step, nbytes, tiles.sse))
             if search.best(history) == len(history) - 1:
-                kept = (tiles, archive)
+                kept = (tiles, archive, header)
             step = search.next(history)
-        tiles, archive = kept
-        seen = [seen for seen in tiles.seen if seen is not None]
+        tiles, archive, header = kept
+        words = tiles.seen
+        seen = [word.seen for word in words if word.seen is not None]
         facts = {}
         if seen:
             facts = measure.Watch(picture.width, picture.height, None).facts(seen, icc, span.levels)
         best = history[search.best(history)]
         outcome = search.outcome(best)
         facts |= tasks.remarks(self.settings, picture, info, look, span, best[2], outcome, best[1])
-        return facts | {"archive_bytes": best[1]}, archive
+        facts |= {"archive_bytes": best[1], "cpu_seconds": cpu}
+        return facts, archive, (header, words)
 
     def _span(self, picture: Picture) -> tuple[int, Span]:
         """The bits of a large picture's samples and the levels that it uses."""
@@ -570,6 +626,18 @@ class _Failed(Exception):
     def __init__(self, reason: str, fatal: bool = False):
         super().__init__(reason)
         self.reason, self.fatal = reason, fatal
+
+
+def _strings(parsed, numbers: list[int], words: list) -> proof.Strings:
+    """What a task needs to decode some tiles of an archive."""
+    header = replace(parsed.header, icc=None, metadata=None)
+    return proof.Strings(
+        replace(parsed, header=header, packed=None, preview=None, blocks=[], layers=[]),
+        numbers,
+        [parsed.blocks[number] for number in numbers],
+        [[strings[number] for number in numbers] for strings in parsed.layers],
+        [words[number].digest for number in numbers],
+    )
 
 
 def _grid(picture: Picture) -> list:

@@ -34,6 +34,10 @@ COLUMNS = {
     "ssim": "float64",
     "target_met": "bool",
     "seconds": "float64",
+    "verify_seconds": "float64",
+    "source_sha256": "string",
+    "archive_sha256": "string",
+    "pixels_sha256": "string",
     "warnings": "string",
     "notes": "string",
     "error": "string",
@@ -42,7 +46,8 @@ COLUMNS = {
 FAILED_COLUMNS = ("picture", "page", "which", "source_bytes", "error")
 BATCH = 10_000
 """Rows that report.parquet gets at a time."""
-_DIGITS = {"ratio": 3, "bits_per_pixel": 4, "psnr_db": 2, "ssim": 5, "seconds": 2}
+_DIGITS = {"ratio": 3, "bits_per_pixel": 4, "psnr_db": 2, "ssim": 5, "seconds": 2,
+           "verify_seconds": 2}  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

@@ -39,6 +39,7 @@ class Options:
     bits: int | None = None
     strict: bool = False
     strip_metadata: bool = False
+    verify: bool = True
     quiet: bool = False
 
     @property
@@ -88,8 +89,12 @@ class Settings:
 
     def local_basis(self) -> str:
         """The basis as femto wants it in this process: a name or a path."""
+        return self.basis_file() or DEFAULT
+
+    def basis_file(self) -> str | None:
+        """The file that this process has of the basis, None if it is femto's own."""
         basis = self.options.basis
-        return basis if basis == DEFAULT else local_file(os.path.abspath(basis))
+        return None if basis == DEFAULT else local_file(os.path.abspath(basis))
 
     def declared_bits(self, picture: Picture) -> int | None:
         """The bits that a picture's samples have, by the user or by its file; None if they are to

@@ -40,6 +40,9 @@ class Totals:
     warned: int = 0
     noted: int = 0
     missed: int = 0
+    verified: int = 0
+    verify_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     failures: list[dict] = field(default_factory=list)
     warnings: list[dict] = field(default_factory=list)
     notes: list[dict] = field(default_factory=list)
@@ -77,6 +80,10 @@ class Totals:
             self.with_ssim += 1
             self.ssim += row["ssim"]
         self.missed += row["target_met"] is False
+        if row["status"] == "done" and row.get("verify_seconds") is not None:
+            self.verified += 1
+            self.verify_seconds += row["verify_seconds"]
+            self.cpu_seconds += row["cpu_seconds"]
         if row["warnings"]:
             self.warned += 1
             self._list(self.warnings, row)
@@ -128,6 +135,13 @@ def summary(options, outcome) -> str:
             f"SSIM {totals.ssim / totals.with_ssim:.4f} on average"
             + some * (totals.with_ssim < totals.made)
         )
+    if totals.verified:
+        lines.append(
+            f"verified: {totals.verified} archives were read back and decoded, in "
+            f"{totals.verify_seconds:.1f} CPU s beside {totals.cpu_seconds:.1f} of compressing"
+        )
+    elif done:
+        lines.append("verified: none (--no-verify)")
     lines.append(f"archives: {printable(str(options.output))}")
     if outcome.reports:
         lines.append(f"report:   {printable(str(outcome.reports[0]))}")

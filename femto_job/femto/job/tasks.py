@@ -3,14 +3,15 @@
 An exception in a task would make Spark repeat it and then give up the whole job, for one bad file.
 """
 
+import hashlib
 import io
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..files.folder import Source
 from ..files.whole import whole_file
 from ..pictures.page import MAPPED
 from ..samples import Counts, Levels, Span
-from . import measure, pulse, runner
+from . import measure, proof, pulse, runner
 from .look import Look
 from .plan import Picture
 from .records import append_record
@@ -141,7 +142,7 @@ def read_page(settings: Settings, picture: Picture, data: bytes | None = None, s
 
 
 def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.thread_time()
     picture = item.thing
     if isinstance(item.payload, Pixels):
         pixels, icc, info = item.payload.array(), item.payload.icc, item.payload.info
@@ -153,9 +154,11 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
     grid = codec.tile_grid(*pixels.shape[:2])
     watch = settings.watch(picture, lambda: measure.busiest_tile(pixels, grid))
 
+    witness = proof.Witness(watch)
+
     def watching(tile, *what):
         share.add(tile.height * tile.width)
-        return None if watch is None else watch(tile, *what)
+        return witness(tile, *what)
 
     made = codec.encode_picture(
         pixels,
@@ -169,18 +172,34 @@ def _compress(settings: Settings, item: Item, share: pulse.Share) -> dict:
         **embedded(settings, picture, info),
     )
     data = made.data
-    facts = {} if watch is None else watch.facts(made.seen, icc, made.header.levels)
+    seen = [word.seen for word in made.seen]
+    facts = {} if watch is None else watch.facts(seen, icc, made.header.levels)
     look = Look.nothing()
     for tile in grid:
         look += Look.of(pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
     span = Span(made.header.levels, made.header.limits, made.outliers)
     facts |= remarks(settings, picture, info, look, span, made.sse, made.outcome, len(data))
-    facts |= {"seconds": time.monotonic() - began, "archive_bytes": len(data)}
+    facts |= {"cpu_seconds": time.thread_time() - cpu, "archive_bytes": len(data)}
     record = make_record(settings, picture, pixels.shape, facts)
     result = {"key": picture.archive, "record": record}
+
+    def prove(archive: bytes | Path) -> None:
+        with proof.Watch() as taken:
+            if isinstance(item.payload, bytes):
+                record["source_sha256"] = hashlib.sha256(item.payload).hexdigest()
+            elif item.payload is None:
+                path = settings.folders.path(picture.source)
+                record["source_sha256"] = proof.source_digest(path, picture.source)
+            record.update(proof.prove(archive, made.header, made.seen, settings.basis_file()))
+        record["verify_seconds"] = taken.seconds
+
+    wanted = settings.options.verify
+    record["seconds"] = time.monotonic() - began
     if item.payload is not None:
+        if wanted:
+            prove(data)
         return result | {"data": data}
-    save(settings, picture, record, io.BytesIO(data))
+    save(settings, picture, record, io.BytesIO(data), prove if wanted else None)
     return result
 
 
@@ -203,18 +222,27 @@ def embedded(settings: Settings, picture: Picture, info: dict) -> dict:
     return kept
 
 
-def save(settings: Settings, picture: Picture, record: dict, data: BinaryIO) -> None:
-    """Write an archive, from the beginning of `data`, and its record. Raises OSError; LaffError if
-    a file of other origin has its name."""
+def save(
+    settings: Settings,
+    picture: Picture,
+    record: dict,
+    data: BinaryIO,
+    prove: Callable[[Path], Any] | None = None,
+) -> None:
+    """Write an archive, from the beginning of `data`, and its record. `prove` is called with its
+    file on disk before it has its name. Raises OSError; LaffError if a file of other origin has its
+    name; what `prove` raises."""
     path = Path(settings.folders.output, record["archive"])
     if picture.unclaimed and path.exists() and not _is_copy(path, data):
         raise LaffError(foreign(picture))
     data.seek(0)
-    with whole_file(
-        path,
-        below=settings.folders.output,
-        before_rename=lambda _: append_record(settings.folders.output, record),
-    ) as file:
+
+    def before_rename(part: Path) -> None:
+        if prove is not None:
+            prove(part)
+        append_record(settings.folders.output, record)
+
+    with whole_file(path, below=settings.folders.output, before_rename=before_rename) as file:
         shutil.copyfileobj(data, file)
 
 
@@ -257,6 +285,10 @@ def make_record(settings: Settings, picture: Picture, shape: tuple, facts: dict)
         "raw_bytes": picture.raw_nbytes,
         "ssim": None,
         "visual": None,
+        "source_sha256": None,
+        "archive_sha256": None,
+        "pixels_sha256": None,
+        "verify_seconds": None,
         **facts,
     }
 
@@ -368,8 +400,8 @@ def count_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
 def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
     """A partition of chunks of a large picture: code their tiles.
 
-    Yields dicts with `tiles` (pairs of tile number and EncodedTile), `icc`, `info` and `look`, or
-    `error`, or `unseen`.
+    Yields dicts with `tiles` (pairs of tile number and EncodedTile, which has a proof.Word as what
+    was seen), `icc`, `info`, `look` and `cpu_seconds`, or `error`, or `unseen`.
     """
     for chunk in chunks:
         picture = chunk.picture
@@ -379,9 +411,10 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                 continue
             arrays, icc, info = _chunk_pixels(settings, chunk)
             check_exact(settings, info)
-            coded, look = [], Look.nothing()
+            coded, look, cpu = [], Look.nothing(), time.thread_time()
             grid = codec.tile_grid(picture.height, picture.width)
             watch = settings.watch(picture, lambda grid=grid: grid[len(grid) // 2].index)
+            witness = proof.Witness(watch)
             for tile, pixels in zip(chunk.tiles, arrays, strict=True):
                 encoded = codec.encode_tile(
                     np.ascontiguousarray(pixels),
@@ -389,7 +422,7 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                     levels=chunk.span.levels,
                     limits=chunk.span.limits,
                     basis=settings.local_basis(),
-                    watch=watch and partial(watch, tile, chunk.span.levels),
+                    watch=partial(witness, tile, chunk.span.levels),
                     **settings.options.method,
                 )
                 coded.append((tile.index, encoded))
@@ -397,6 +430,24 @@ def code_chunks(settings: Settings, chunks: Iterator[Chunk]) -> Iterator[dict]:
                     look += Look.of(pixels)
                 if chunk.payload is None:
                     _own_pulse(settings).add(tile.height * tile.width, picture.archive)
-            yield {"tiles": coded, "icc": icc, "info": info, "look": look}
+            cpu = time.thread_time() - cpu
+            yield {"tiles": coded, "icc": icc, "info": info, "look": look, "cpu_seconds": cpu}
         except Exception as error:
             yield failure(picture, error)
+
+
+def prove_strings(settings: Settings, parts: Iterator[proof.Strings]) -> Iterator[dict]:
+    """A partition of strings of a large archive: decode them and compare what they give.
+
+    Yields dicts with `wrong`, the numbers of tiles that are not as they should be, and
+    `cpu_seconds`; or `error`.
+    """
+    for part in parts:
+        try:
+            with proof.Watch() as taken:
+                archive = replace(part.archive, basis_file=settings.basis_file())
+                part = replace(part, archive=archive)
+                wrong = list(part.faults())
+            yield {"wrong": wrong, "cpu_seconds": taken.seconds}
+        except Exception as error:
+            yield runner.failure(error)
