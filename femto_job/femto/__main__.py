@@ -12,6 +12,7 @@ from .cli import (
     thumbnail,
     train,
     truncate,
+    verify,
 )
 from .cli.options import Parser
 
@@ -19,6 +20,7 @@ VERBS = {
     "compress": (compress, "a folder of pictures becomes a folder of archives"),
     "decompress": (decompress, "archives become pictures again"),
     "info": (info, "what is in archives, without decoding them"),
+    "verify": (verify, "whether archives are what they were"),
     "truncate": (truncate, "a shorter archive of the same picture"),
     "thumbnail": (thumbnail, "a small picture of an archive, from its first layers"),
     "features": (features, "features of a folder of archives, for machine learning"),
@@ -43,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser, parsers = command_line()
     options = parser.parse_args(arguments)
     verb, own = VERBS[options.verb][0], parsers[options.verb]
-    options.prog, options.commands = own.prog, (parser, parsers)
+    options.prog = own.prog
+    if verb is completion:  # parsers cannot be handed to processes
+        options.commands = (parser, parsers)
     verb.check(own, options)
     return execute(verb.run, options)
 

@@ -83,6 +83,9 @@ def test_the_limit_that_help_tells_is_that_of_the_container():
         (["compress", "--range", "2", "1"], "--range is two numbers"),
         (["decompress"], "ARCHIVE"),
         (["decompress", "photo.laff.gz", "--master", "local"], "--master goes with one folder"),
+        (["verify"], "ARCHIVE"),
+        (["verify", "photo.laff.gz", "--manifest"], "--manifest goes with folders"),
+        (["verify", "photo.laff.gz", "--basis", "no.basis"], "there is no such file"),
         (["truncate", "photo.laff.gz", "-o", "x.laff.gz"], "--nbytes"),
         (["truncate", "photo.laff.gz", "-o", "photo.laff.gz", "--layers", "1"], "is there already"),
         (["truncate", "no.laff.gz", "-o", "x.laff.gz", "--layers", "1"], "no.laff.gz"),
@@ -121,6 +124,13 @@ def test_decompress_and_info_are_the_decompressor(archive, monkeypatch, capsys):
     assert command.main(["info", "photo.laff.gz", "none.laff.gz"]) == 1
     said = capsys.readouterr()
     assert "120 x 90 pixels" in said.out and said.err.startswith("femto info: none.laff.gz: ")
+
+
+def test_several_archives_are_handed_to_processes(archive, monkeypatch, capsys):
+    monkeypatch.chdir(archive.parent)
+    shutil.copy(archive, "second.laff.gz")
+    assert command.main(["decompress", "photo.laff.gz", "second.laff.gz", "-o", "out"]) == 0
+    assert capsys.readouterr().out == "out/photo.png\nout/second.png\n"
 
 
 @pytest.mark.parametrize("kept", [{"layers": 2}, {"fraction": 0.5}, {"nbytes": 2000}])

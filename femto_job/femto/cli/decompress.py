@@ -25,7 +25,8 @@ examples:
 What is there is not decoded again: the output folder's .femto-pictures remembers which archive a
 picture was made of, and how. The picture of an archive that has changed is made anew; any other
 file that is there already stays, unless --overwrite is given. Exit status: 0 all done, 1 some
-archives failed, 2 wrong arguments, 130 interrupted; after 1 and 130 the same command goes on.
+archives failed, or are damaged and were salvaged, 2 wrong arguments, 130 interrupted; after 1 and
+130 the same command goes on.
 """,
 }
 OUTPUT_FOLDER = "images_out"
@@ -53,6 +54,12 @@ def add_arguments(parser: Parser, *, script: bool = False) -> None:
         "--progressive",
         action="store_true",
         help="of an archive on standard input: write the picture anew after every layer",
+    )
+    add(
+        "--salvage",
+        action="store_true",
+        help="of damaged archives, too: every tile and layer that is good goes into "
+        "NAME.salvaged.png, what is missing is said, and the exit status is 1",
     )
     add_jobs(parser)
     if script:
@@ -84,6 +91,12 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
     if options.info:
         return
     check_pictures(parser, options)
+    partly = options.region or options.scale > 1 or options.fraction != 1 or options.layers
+    if options.salvage and (partly or options.progressive or options.master is not None):
+        parser.error(
+            "--salvage goes without --region, --scale, --fraction, --layers, --progressive and "
+            "--master"
+        )
     if options.master is not None:
         (folder, *more) = options.archives
         if more or not os.path.isdir(folder) or options.progressive:

@@ -22,6 +22,7 @@ from .archive import (
 from .bounds import BELIEVED_PIXELS, MAX_ERROR, MAX_PIXELS, MAX_SIDE, MAX_STREAM
 from .header import is_plain, pack_metadata, unpack_metadata
 from .reading import arriving, read
+from .salvage import Salvaged, salvage
 from .strings import EncodedTile, Tiles
 from .telling import is_archive, read_header
 from .writing import write
@@ -43,6 +44,7 @@ __all__ = [
     "ImageHeader",
     "Info",
     "Layers",
+    "Salvaged",
     "Stored",
     "Tiles",
     "Wanted",
@@ -54,6 +56,7 @@ __all__ = [
     "pack_metadata",
     "read",
     "read_header",
+    "salvage",
     "unpack_metadata",
     "write",
 ]

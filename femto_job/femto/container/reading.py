@@ -39,7 +39,7 @@ def read(
     short, damaged, of an unknown version or not an archive.
     """
     name = os.fspath(archive) if isinstance(archive, (str, os.PathLike)) else "archive"
-    with _open(archive, name) as stream:
+    with open_stored(archive, name) as stream:
         size = stream.seek(0, io.SEEK_END)
 
         def restart() -> Text:
@@ -231,7 +231,7 @@ class _Reading:
         raise ValueError(f"it does not hold the strings of its {self._tiles} tiles")
 
 
-def _open(archive: Stored, name: str) -> BinaryIO:
+def open_stored(archive: Stored, name: str) -> BinaryIO:
     """A binary stream of an archive's bytes; LaffError if there is none."""
     if not isinstance(archive, (str, os.PathLike)):
         return io.BytesIO(archive)

@@ -47,6 +47,14 @@ def take_over(
                     path.unlink()
 
 
+def read(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of every journal in a folder, the oldest journal first; nothing is changed."""
+    journals = sorted(folder.glob("journal-*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    for path in journals:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            yield from _records(file)
+
+
 def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:

@@ -3,6 +3,7 @@
 compressing a folder of pictures becomes archives
 restoring   the way back; decompressing: likewise for `femto decompress`, archive by archive
 learning    a basis from pictures
+verifying   whether archives are what they were; salvaging: pictures of damaged ones
 settings    what was asked for, and what a task has to know
 plan        which files are pictures, what their archives are called, how work is cut
 catalog     the files and pages of one run, on disk

@@ -20,6 +20,7 @@ from ..files.whole import remove_parts
 from .archives import find_archives, no_archives, picture_names
 from .pool import Died, Pool, cores
 from .reconstruction import Wanted, make_picture
+from .salvaging import salvaged
 from .written import Written, remember
 
 
@@ -38,7 +39,8 @@ class Task:
 
 @dataclass(frozen=True)
 class End:
-    """How an archive ended: its picture was "made", was "there", or it "failed"; what is said."""
+    """How an archive ended: its picture was "made", was "there", was "salvaged" as far as it is
+    good, or it "failed"; what is said."""
 
     status: str
     text: str
@@ -96,12 +98,14 @@ def run(options: argparse.Namespace) -> int:
     counts["failed"] += len(given.failed)
     if given.folders and given.archives:
         telling.report(summary(counts, given))
-    return 1 if counts["failed"] else 0
+    return 1 if counts["failed"] or counts["salvaged"] else 0
 
 
 def summary(counts: Counter, given: Given) -> str:
     """How a run over folders ended."""
     text = f"{counts['made']} restored, {counts['there']} were there, {counts['failed']} failed"
+    if counts["salvaged"]:
+        text += f", {counts['salvaged']} damaged and salvaged"
     left = given.left.texts()
     return text + (f"; left out: {', '.join(left)}" if left else "")
 
@@ -264,6 +268,11 @@ def _reconstruct(task: Task) -> End:
     else:
         archives = [task.name if task.data is None else task.data]
     before = os.stat(task.name) if task.folder is not None else None
+    if options.salvage:
+        try:
+            femto.parse(archives[0])
+        except LaffError:
+            return _salvage(task, archives[0])
     for archive in archives:
         made = make_picture(
             archive,
@@ -280,6 +289,24 @@ def _reconstruct(task: Task) -> End:
             remember(task.folder, task.name, before, made, options.wanted)
     status = "made" if made.new else "there"
     return End(status, told(made.path, made.facts["notes"], made.new))
+
+
+def _salvage(task: Task, archive) -> End:
+    """Make a picture of what is good of a damaged archive. In a folder it is NAME.salvaged.png:
+    the other name is that of the whole picture."""
+    path, options = task.output, task.options
+    if task.folder is not None:
+        path = path.with_name(f"{path.stem}.salvaged{path.suffix}")
+    found = salvaged(archive, options.wanted.max_pixels)
+    made = make_picture(
+        found.archive,
+        path,
+        options.wanted,
+        overwrite=options.overwrite,
+        basis=options.basis,
+        found=found,
+    )
+    return End("salvaged", told(made.path, made.facts["notes"], made.new))
 
 
 def told(path: Path, notes: list[str], new: bool) -> str:

@@ -4,15 +4,17 @@ import argparse
 import itertools
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import femto
 
-from ..container import BELIEVED_PIXELS, check_pixels
+from ..container import BELIEVED_PIXELS, Salvaged, check_pixels
 from ..errors import LaffError
 from ..pictures import write_picture
 from ..pictures.embedding import unheld
 from ..samples import dtype_of
+from . import salvaging
 
 DARK = 1 << 14
 
@@ -68,10 +70,18 @@ class Made:
 
 
 def make_picture(
-    archive, path: Path, wanted: Wanted, *, overwrite=False, basis=None, threads: int = 1
+    archive,
+    path: Path,
+    wanted: Wanted,
+    *,
+    overwrite=False,
+    basis=None,
+    threads: int = 1,
+    found: Salvaged | None = None,
 ) -> Made:
     """Decode an archive (bytes, a path or parsed) into a picture file, band by band in bounded
-    memory, and the folder that it lies in if need be.
+    memory, and the folder that it lies in if need be. `found` is what is left of it, if it is
+    damaged.
 
     The file gets its name when it is whole; .tif in place of .png if no format is wanted and PNG
     does not hold the samples. Raises LaffError, also if another file is there and `overwrite` does
@@ -89,7 +99,8 @@ def make_picture(
     if wanted.region is None and kind in ("jpg", "webp"):  # written from memory, not in bands
         check_pixels(archive, height * width, wanted.max_pixels)
     _make_folder(path.parent)
-    bands = femto.decode_bands(
+    decode = femto.decode_bands if found is None else partial(salvaging.bands, found)
+    bands = decode(
         archive,
         region=wanted.region,
         fraction=wanted.fraction,
@@ -129,6 +140,10 @@ def make_picture(
         "seconds": time.monotonic() - began,
         "notes": _notes(about, kind, metadata, wanted),
     }
+    if found is not None:
+        level = salvaging.fill(found.archive)
+        filled = f"; lost tiles are filled with level {level}" * (len(found.layers) < found.tiles)
+        facts["notes"].insert(0, f"salvaged: {salvaging.losses(found)}{filled}")
     return Made(path, new, facts)
 
 
