@@ -29,7 +29,7 @@ def bases(tmp_path):
                 append_record(
                     records.output, {"archive": archive, "input": "/in", "picture": "gone"}
                 )
-            records._merge()
+            records.merge()
             with Catalog(records, "/in") as catalog:
                 for number, name in enumerate(names, 1):
                     catalog.append(Source(name, 1, 1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -26,12 +27,14 @@ WAYS = {
 
 
 class Here(Runner):
-    """Runs all functions in this process."""
+    """Runs all functions in this process, one at a time: it is one worker."""
 
     cores, shared, memory_nbytes = 2, True, 1 << 30
+    free = threading.Lock()
 
     def spread_safely(self, function, parts, description, lost):
-        return list(function(iter(parts)))
+        with self.free:
+            return list(function(iter(parts)))
 
 
 @pytest.fixture

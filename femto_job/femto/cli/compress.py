@@ -104,6 +104,18 @@ def add_arguments(parser: Parser, *, script: bool = False) -> None:
         help="read every archive back from disk and decode it before it gets its name; SHA-256 of "
         "picture file, archive and pixels go into the report (default: yes)",
     )
+    add(
+        "--delete-originals",
+        action="store_true",
+        help="delete every picture file whose archives are verified, --lossless or of --min-psnr, "
+        "have all metadata, and neither warnings nor notes: read docs/TRUST.md before",
+    )
+    add(
+        "--min-psnr",
+        type=float,
+        metavar="DB",
+        help="with --delete-originals: originals stay whose archives have less",
+    )
     add_recursive(parser)
     add(
         "--overwrite",
@@ -149,6 +161,45 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"--max-error is a number of levels, at most {MAX_ERROR}")
     if options.range is not None and not -math.inf < options.range[0] < options.range[1] < math.inf:
         parser.error("--range is two numbers, the lower one first")
+    _check_deleting(parser, options)
+
+
+def _check_deleting(parser: Parser, options: argparse.Namespace) -> None:
+    """End the program if originals were to be deleted whose archives do not hold all of them."""
+    if not options.delete_originals:
+        if options.min_psnr is not None:
+            parser.error("--min-psnr goes with --delete-originals")
+        return
+    if options.min_psnr is None and options.max_error != 0:
+        parser.error("--delete-originals goes with --lossless, or --min-psnr DB: what is enough")
+    if options.min_psnr is not None and not 0 < options.min_psnr < math.inf:
+        parser.error("--min-psnr is a number of dB, more than 0 (see --delete-originals)")
+    less = {
+        "--no-verify": not options.verify,
+        "--strip-metadata": options.strip_metadata,
+        "--gray": options.gray,
+        "--bands": options.bands is not None,
+        "--no-alpha": not options.alpha,
+        "--range": options.range is not None,
+    }
+    for option, given in less.items():
+        if given:
+            parser.error(f"--delete-originals goes without {option}")
+
+
+def _require_basis(path: Path, sha256: str) -> None:
+    """JobError unless a basis lies beside the archives, which nobody reads without it."""
+    from ..basis.bases import load_basis
+
+    try:
+        if load_basis(str(path)).sha256 == sha256:
+            return
+    except LaffError:
+        pass
+    raise JobError(
+        f"{path}: is not the basis of these archives, which nobody reads without it: "
+        "put a copy there before originals are deleted"
+    )
 
 
 def _bands(text: str) -> list[int] | str:
@@ -167,7 +218,7 @@ def run(options: argparse.Namespace, start=None) -> int:
     check_output(options.output)
     if options.report:
         require("pyarrow", "scipy", what="the report", remedy=", or choose --no-report")
-    from ..basis.bases import load_basis
+    from ..basis.bases import DEFAULT, load_basis
     from ..codec import StepSearch
     from ..job.compressing import Job, Options
     from ..job.summary import summary
@@ -176,9 +227,11 @@ def run(options: argparse.Namespace, start=None) -> int:
     target = {name: value for name in TARGETS if (value := getattr(options, name)) is not None}
     try:
         StepSearch(**target, levels=levels_of(8), channels=3, raw_nbytes=3, samples=3).first()
-        load_basis(options.basis)
+        basis = load_basis(options.basis)
     except LaffError as error:
         raise JobError(str(error)) from None
+    if options.delete_originals and options.basis != DEFAULT:
+        _require_basis(options.output / f"{basis.name}.basis", basis.sha256)
     named = {f.name: getattr(options, f.name) for f in fields(Options) if f.name != "target"}
     wanted = Options(**named, target=target)
     with place(options, "femto compress", start) as start:

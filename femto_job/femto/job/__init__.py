@@ -13,6 +13,7 @@ local       the processes of this machine, see pool; femto_spark.runner: Spark
 tasks       what a worker does with a picture; reconstruction: with an archive; archives: which
 sandbox     picture files decoded in a process of their own, with limits
 proof       that an archive on disk gives back what its encoder said
+originals   deleted, when their archives are proven
 measure     PSNR, SSIM, thumbnails and crops; look: what should make people wonder
 progress    what is printed while it runs; pulse: how far the processes are
 report      report.parquet, report.csv, failures.csv, and page: report.html

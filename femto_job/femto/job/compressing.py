@@ -19,7 +19,7 @@ from ..basis.bases import load_basis
 from ..errors import JobError, printable
 from ..files.folder import Found, LeftOut, Source
 from ..samples import Counts, Levels, Span
-from . import measure, plan, proof, pulse, report, tasks
+from . import measure, originals, plan, proof, pulse, report, tasks
 from .catalog import Catalog
 from .plan import Picture
 from .records import STATE_FOLDER, Records, Rows
@@ -50,6 +50,7 @@ class Outcome:
     coded_pixels: int = 0
     cores: int = 0
     reports: list[Path] = field(default_factory=list)
+    gone: originals.Gone | None = None
 
     def count(self, status: str) -> int:
         """How many pictures ended as "done", "skipped" or "failed"."""
@@ -100,7 +101,13 @@ class Job(Work):
         with records.transaction():
             found = Found(sources=catalog)
             plan.require_pictures(
-                options.input, recursive=options.recursive, skip=options.output, into=found
+                options.input,
+                recursive=options.recursive,
+                skip=options.output,
+                into=found,
+                # All of them may have been deleted.
+                may_be_empty=options.delete_originals
+                and self.settings.folders.input in records.inputs(),
             )
         self.outcome.left_out = found.left_out
         for name, reason in found.failed:
@@ -115,6 +122,10 @@ class Job(Work):
             finally:
                 pulse.clear(folders.token.parent)
         records.note("overwriting")
+        if options.delete_originals:
+            self._progress.phase("deleting originals")
+            records.merge()
+            self.outcome.gone = originals.delete(self.settings, records, self.outcome.rows)
 
     def _set_up(self, records: Records) -> None:
         """Settle what all tasks have to know."""
@@ -243,6 +254,11 @@ class Job(Work):
                     self._add_row("skipped", record)
                     continue
                 reason = page["error"] and reason_of(UnreadablePicture(page["error"]))
+                if originals.is_only_copy(record, source.nbytes, source.mtime_ns, own=own):
+                    reason = reason or (
+                        f"{record['archive']} is the only copy of another picture of this name, "
+                        "whose original was deleted: rename this one"
+                    )
                 unclaimed = False
                 if not reason and not own and not self.options.overwrite:
                     unclaimed = os.path.lexists(self.options.output / picture.archive)

@@ -83,17 +83,22 @@ class Picture:
 
 
 def require_pictures(
-    folder: Path, *, recursive: bool, skip: Path | None = None, into: Found | None = None
+    folder: Path,
+    *,
+    recursive: bool,
+    skip: Path | None = None,
+    into: Found | None = None,
+    may_be_empty: bool = False,
 ) -> Found:
     """The pictures of a folder as `femto.files.folder.find` lists them; JobError if it has none at
-    all."""
+    all, unless it may be empty."""
     from ..pictures import EXTENSIONS
 
     try:
         found = find(folder, EXTENSIONS, recursive=recursive, skip=skip, into=into)
     except OSError as error:
         raise JobError(f"{printable(str(folder))}: {error.strerror}") from None
-    if not found.sources and not found.failed:
+    if not found.sources and not found.failed and not may_be_empty:
         hint = found.left_out.hint("put pictures there, or name another folder with --input")
         raise JobError(f"{printable(str(folder))}: no pictures in this folder: {hint}")
     return found

@@ -107,9 +107,9 @@ class Records:
         self.db.execute("CREATE INDEX IF NOT EXISTS by_source ON records (source, input)")
         self.db.execute("CREATE INDEX IF NOT EXISTS by_folded ON records (folded)")
         self.db.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT)")
-        self._merge()
+        self.merge()
 
-    def _merge(self) -> None:
+    def merge(self) -> None:
         """Take over what processes have appended."""
         journal.take_over(self.folder, self._take, exclusive=True)
 
@@ -119,6 +119,10 @@ class Records:
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", _rows(records)
             )
         return True
+
+    def update(self, records: Iterable[dict]) -> None:
+        """Replace records; they are on disk when this returns."""
+        self._take(iter(records))
 
     @contextlib.contextmanager
     def transaction(self):

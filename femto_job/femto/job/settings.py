@@ -40,6 +40,8 @@ class Options:
     strict: bool = False
     strip_metadata: bool = False
     verify: bool = True
+    delete_originals: bool = False
+    min_psnr: float | None = None
     quiet: bool = False
 
     @property

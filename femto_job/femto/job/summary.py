@@ -142,6 +142,8 @@ def summary(options, outcome) -> str:
         )
     elif done:
         lines.append("verified: none (--no-verify)")
+    if outcome.gone is not None:
+        lines += _gone(outcome.gone)
     lines.append(f"archives: {printable(str(options.output))}")
     if outcome.reports:
         lines.append(f"report:   {printable(str(outcome.reports[0]))}")
@@ -151,6 +153,15 @@ def summary(options, outcome) -> str:
     if failed > LISTED:
         lines.append(f"... and {failed - LISTED} more failed, see failures.csv")
     return "\n".join(lines + _remarks(totals))
+
+
+def _gone(gone) -> list[str]:
+    """What became of the originals."""
+    kept = gone.stay.total()
+    lines = [f"{gone.files} originals deleted, {bytes_text(gone.nbytes)}; {kept} stay"]
+    for reason, count in gone.stay.most_common(LISTED):
+        lines.append(f"original stays: {count} x {reason} (as {printable(gone.first[reason])})")
+    return lines
 
 
 def _remarks(totals: Totals) -> list[str]:
