@@ -7,8 +7,9 @@
     pixels = codec.decode(archive)
 
 Where femto is installed, that name is found; else `import femto.numcodecs` registers it. It is
-lossy, and an array becomes one picture: uint8 or uint16, (h, w) or (h, w, 3), with any number of
-axes of length 1 before. What is decoded is (h, w) or (h, w, 3), little-endian.
+lossy unless `lossless` is true, and an array becomes one picture: uint8 or uint16, (h, w) or
+(h, w, 3), with any number of axes of length 1 before. What is decoded is (h, w) or (h, w, 3),
+little-endian.
 """
 
 from typing import Any
@@ -34,9 +35,9 @@ __all__ = ["Laff"]
 class Laff(Codec):
     """An array as an archive.
 
-    Parameters: `quality`, `ratio` or `psnr`, `effort`, `tune` and `bits`, as for `femto.encode`;
-    the configuration holds those that are not as usual. The basis is femto's own. Raises LaffError
-    for options that cannot be.
+    Parameters: `quality`, `ratio` or `psnr`, `lossless` or `max_error`, `effort`, `tune` and
+    `bits`, as for `femto.encode`; the configuration holds those that are not as usual. The basis is
+    femto's own. Raises LaffError for options that cannot be.
     """
 
     codec_id = "femto.laff"
@@ -47,11 +48,14 @@ class Laff(Codec):
         quality: float | None = None,
         ratio: float | None = None,
         psnr: float | None = None,
+        lossless: bool = False,
+        max_error: int | None = None,
         effort: str = "full",
         tune: str = "psnr",
         bits: int | None = None,
     ):
-        given = {"quality": quality, "ratio": ratio, "psnr": psnr, "bits": bits}
+        given = {"quality": quality, "ratio": ratio, "psnr": psnr, "max_error": max_error}
+        given |= {"lossless": lossless or None, "bits": bits}
         self._options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         if effort != "full":
             self._options["effort"] = effort

@@ -21,8 +21,9 @@ holds. With ImageFile.LOAD_TRUNCATED_IMAGES an archive that is cut short gives w
 show.
 
 Writing. Modes L, RGB, I;16, I;16B, I and F; others raise OSError: convert them. Options are those
-of `femto.encode`: quality, ratio, psnr, basis, effort, tune, bits, range, source, metadata,
-strip_metadata, threads; and Pillow's exif, xmp, dpi and icc_profile, the last also from `info`.
+of `femto.encode`: quality, ratio, psnr, lossless, max_error, basis, effort, tune, bits, range,
+source, metadata, strip_metadata, threads; and Pillow's exif, xmp, dpi and icc_profile, the last
+also from `info`.
 What femto.encode cannot use raises LaffError, which is a ValueError.
 """
 
@@ -47,8 +48,8 @@ _TYPES = {"L": "u1", "RGB": "u1", "I;16": "<u2", "I": "<i4", "F": "<f4"}
 """What `tobytes` gives of each mode, and Pillow's name for that."""
 _WRITTEN = ("L", "RGB", "I;16", "I;16B", "I", "F")
 _ENCODE = (
-    "quality", "ratio", "psnr", "basis", "effort", "tune", "bits", "range", "source",
-    "strip_metadata", "threads",
+    "quality", "ratio", "psnr", "lossless", "max_error", "basis", "effort", "tune", "bits", "range",
+    "source", "strip_metadata", "threads",
 )  # fmt: skip
 
 

@@ -9,10 +9,10 @@
     )
 
 Where femto is installed, Zarr finds it when it opens such an array; else `import femto.zarr`
-registers it. (For format 2 see femto.numcodecs.) It is lossy, and each chunk is one picture, an
-archive that other tools can read: uint8 or uint16, (h, w) or (h, w, 3), with any number of axes of
-length 1 before. Write whole chunks: of one that is written in part Zarr decodes the rest and
-encodes it again, which loses a little every time.
+registers it. (For format 2 see femto.numcodecs.) It is lossy unless `lossless` is true, and each
+chunk is one picture, an archive that other tools can read: uint8 or uint16, (h, w) or (h, w, 3),
+with any number of axes of length 1 before. Write whole chunks: of one that is written in part Zarr
+decodes the rest and encodes it again, which, if it is lossy, loses a little every time.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ class LaffCodec(ArrayBytesCodec):
     quality: float | None = None
     ratio: float | None = None
     psnr: float | None = None
+    lossless: bool = False
+    max_error: int | None = None
     effort: str = "full"
     tune: str = "psnr"
     bits: int | None = None

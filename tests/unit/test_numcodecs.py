@@ -3,6 +3,7 @@
 import array
 import importlib
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -40,6 +41,8 @@ CODECS = [
     Laff(quality=40),
     Laff(ratio=12.5, effort="fast"),
     Laff(psnr=38, tune="perceptual"),
+    Laff(lossless=True),
+    Laff(quality=50, max_error=2),
 ]
 
 
@@ -61,6 +64,8 @@ def test_arrays_become_archives_and_come_back(pixels):
     buffer = bytearray(pixels.nbytes)
     codec.decode(archive, out=buffer)
     assert bytes(buffer) == expected.tobytes()
+    exact = Laff(lossless=True)
+    assert (exact.decode(exact.encode(pixels)) == pixels.reshape(shape)).all()
     with pytest.raises(femto.LaffError, match="out has 3 bytes"):
         codec.decode(archive, out=bytearray(3))
 
@@ -138,7 +143,7 @@ def installed(repository, tmp_path):
     for group, entries in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
     (folder / "entry_points.txt").write_text("\n".join(lines))
-    return {"PYTHONPATH": f"{repository / 'femto_job'}:{tmp_path}"}
+    return os.environ | {"PYTHONPATH": f"{repository / 'femto_job'}:{tmp_path}"}
 
 
 @pytest.mark.parametrize("library", ["numcodecs", "zarr"])

@@ -55,6 +55,19 @@ def test_arrays_become_archives_and_come_back(pixels, chunks, tmp_path):
     assert (femto.decode(path) == found[first].reshape(femto.decode(path).shape)).all()
 
 
+def test_lossless_chunks_and_those_of_a_bounded_error(tmp_path):
+    pixels = ARRAYS["deep"][0]
+    made = create(tmp_path / "a", pixels, (1, 32, 32), LaffCodec(lossless=True))
+    assert (made[...] == pixels).all()
+    made[1, 5:9, 30:40] = 65535  # in part: the rest of the chunks stays as it is
+    found = zarr.open_array(tmp_path / "a", mode="r")
+    changed = pixels.copy()
+    changed[1, 5:9, 30:40] = 65535
+    assert (found[...] == changed).all()
+    near = create(tmp_path / "b", pixels, (1, 40, 56), LaffCodec(max_error=3))
+    assert np.abs(near[...].astype(int) - pixels).max() <= 3
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_order_in_memory_does_not_matter(order):
     pixels = np.asarray(ARRAYS["colour"][0], order=order)
