@@ -6,8 +6,8 @@ short_description: The Linodes of a cluster
 description:
   - >-
     Hosts are the Linodes that carry the tag of a cluster, as C(provision.yml) makes them: in the
-    groups C(masters), C(workers) and C(linode), and in C(tag_NAME) of each of their tags. Workers
-    that C(remove-worker.yml) has drained are in C(linode) and not in C(workers).
+    groups C(masters), C(workers) and C(femto_linode), and in C(tag_NAME) of each of their tags.
+    Workers that C(remove-worker.yml) has drained are in C(femto_linode) and not in C(workers).
   - >-
     They are reached at their public addresses, and reach each other at those in the VPC
     (C(spark_address)). The key with which a host first answers SSH is accepted; another one later
@@ -80,14 +80,14 @@ class InventoryModule(BaseInventoryPlugin):
         except common.Wrong as error:
             raise AnsibleParserError(f"{path}: {error}") from None
         inventory.set_variable("all", "linode_cluster", cluster)
-        for group in ("masters", "workers", "linode"):
+        for group in ("masters", "workers", "femto_linode"):
             inventory.add_group(group)
         for node in nodes:
             self.add(node)
 
     def add(self, node: dict) -> None:
         name, inventory = node["name"], self.inventory
-        inventory.add_host(name, group="linode")
+        inventory.add_host(name, group="femto_linode")
         if node["role"] and not node["drained"]:
             inventory.add_host(name, group=f"{node['role']}s")
         for tag in node["tags"]:

@@ -428,9 +428,10 @@ def inventory(tmp_path, fake):
     return folder
 
 
-def playbook(name: str, inventory, fake: Fake, *arguments: str, **environment: str):
+def playbook(name: str, inventory, fake: Fake, *arguments: str, before=()):
     done = subprocess.run(
         [
+            *before,
             Path(sys.executable).with_name("ansible-playbook"),
             *("-i", inventory, ROOT / "playbooks" / name, *arguments),
         ],
@@ -446,8 +447,7 @@ def playbook(name: str, inventory, fake: Fake, *arguments: str, **environment: s
             "ANSIBLE_NOCOLOR": "1",
             "NO_COLOR": "1",
             "NO_PROXY": "127.0.0.1",
-        }
-        | environment,
+        },
     )
     done.told = " ".join(done.stdout.split())
     assert fake.token not in done.stdout
@@ -497,7 +497,7 @@ def test_the_inventory_groups_by_tag_and_names_private_addresses(fake, cluster, 
     assert groups["masters"] == ["demo-master"]
     assert groups["workers"] == ["demo-worker-1", "demo-worker-3"]
     ours = ["demo-master", "demo-worker-1", "demo-worker-2", "demo-worker-3"]
-    for group in ("linode", "all", "tag_femto_cluster_demo", "tag_team_a"):
+    for group in ("femto_linode", "all", "tag_femto_cluster_demo", "tag_team_a"):
         assert groups[group] == ours
     assert groups["tag_femto_drained"] == ["demo-worker-2"]
     told = found.hosts["demo-worker-3"].vars
@@ -602,6 +602,50 @@ def test_playbooks_in_check_mode_and_a_second_time(fake, inventory):
     assert len(fake.made()) == before
     cost = playbook("cost.yml", inventory, fake, "-e", "linode_gigapixels=333")
     assert cost.returncode == 0 and "333 gigapixels on 8 cores" in cost.told, cost.stdout
+
+
+# Runs a command at a terminal, where it answers a prompt: again while nothing is said to that, for
+# what is typed before a program asks is thrown away.
+TERMINAL = """
+import os, pty, select, sys
+prompt, answer, *command = map(os.fsencode, sys.argv[1:])
+process, terminal = pty.fork()
+if not process:
+    os.execv(command[0], command)
+said = b""
+while True:
+    if not select.select([terminal], [], [], 1)[0]:
+        if prompt in said:
+            os.write(terminal, answer + b"\\r")
+        continue
+    try:
+        some = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not some:
+        break
+    said += some
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_teardown_asks_a_person_and_takes_a_name_for_an_answer(fake, inventory):
+    Cluster(fake).linodes(2)
+    for answer, left in (("demo-two", ALL), ("demo", set())):
+        before = (sys.executable, "-c", TERMINAL, "Type demo to delete it", answer)
+        done = playbook("teardown.yml", inventory, fake, before=before)
+        assert "Type demo to delete it" in done.told
+        assert (done.returncode == 0) == (not left) and fake.labels() == left, done.stdout
+
+
+@pytest.mark.slow
+def test_teardown_of_other_hosts_asks_and_needs_no_linode(fake, tmp_path):
+    (tmp_path / "hosts").write_text("[masters]\nm\n[workers]\nw\n[linode]\nm\nw\n")
+    done = playbook("teardown.yml", tmp_path / "hosts", fake)
+    assert done.returncode != 0 and "nothing was removed: answer yes" in done.told
+    assert fake.asked == []
 
 
 @pytest.mark.slow
