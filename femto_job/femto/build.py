@@ -318,26 +318,37 @@ def all_variants() -> list[Variant]:
 def build(names: list[str], folder: Path, say=lambda line: None) -> list[Path]:
     """Make the libraries of these targets in a folder; returns their paths. Raises LaffError.
 
-    Those that this account has made of these sources before are copied from its cache; `say` gets a
-    line if others are to be compiled, which takes time.
+    Those that this account has made of these sources before are copied from its cache, or else from
+    where they lie, in this folder or in the package, if no other account could have written them.
+    `say` gets a line if others are to be compiled, which takes time.
     """
     for name in names:
         if name not in TARGETS:
             raise LaffError(f"{name} is no target: choose of {', '.join(TARGETS)}")
-    kept = [cache_folder() or folder] * len(names)
-    kept = [place / library_name(name) for place, name in zip(kept, names, strict=True)]
-    missing = [(n, path) for n, path in zip(names, kept, strict=True) if not libraries.usable(path)]
+    cache = cache_folder() or folder
+    package = Path(__file__).resolve().parent / "_library"
+    found = {name: _lying(library_name(name), folder, package) for name in names}
+    missing = [name for name, path in found.items() if path is None]
     if missing:
-        for name, _ in missing:
+        for name in missing:
             _linker(name)
-        say(f"Compiling femto for {', '.join(n for n, _ in missing)} (once: half a minute) ...")
-        for (_, path), made in zip(missing, _made([n for n, _ in missing]), strict=True):
-            write_whole(path, made)
-    found = [folder / path.name for path in kept]
-    for path, source in zip(found, kept, strict=True):
-        if path != source:
-            write_whole(path, source.read_bytes())
-    return found
+        say(f"Compiling femto for {', '.join(missing)} (once: half a minute) ...")
+        for name, made in zip(missing, _made(missing), strict=True):
+            found[name] = cache / library_name(name)
+            write_whole(found[name], made)
+    for path in found.values():
+        for place in {cache, folder} - {path.parent}:
+            write_whole(place / path.name, path.read_bytes())
+    return [folder / library_name(name) for name in names]
+
+
+def _lying(name: str, *folders: Path) -> Path | None:
+    """A library of this name that fits, of this account's cache or of one of these folders."""
+    cache = cache_folder()
+    if cache is not None and libraries.usable(cache / name):
+        return cache / name
+    lying = [folder / name for folder in folders]
+    return next((p for p in lying if libraries.trusted(p) and libraries.usable(p)), None)
 
 
 _MULTIPLY = """

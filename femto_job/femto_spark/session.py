@@ -172,14 +172,10 @@ def _libraries() -> list[Path]:
     has made it of these sources, or does so now. Raises JobError."""
     from femto.coding import libraries
 
-    def usable(folder: Path | None) -> list[Path]:
-        return [] if folder is None else [f for f in folder.glob("*.so") if libraries.usable(f)]
-
-    if found := usable(PACKAGES / "femto" / "_library"):
-        return found
-    folder = libraries.cache_folder()  # which is made: only if it is needed
-    if found := usable(folder):
-        return found
+    for folder in libraries.places():
+        if found := [file for file in sorted(folder.glob("*.so")) if libraries.usable(file)]:
+            return found
+    folder = libraries.cache_folder()
     if folder is None or importlib.util.find_spec("numba") is None:
         return []  # workers that have an equal femto of their own need none
     from femto import build

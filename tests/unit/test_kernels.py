@@ -349,11 +349,52 @@ def test_the_command_writes_beside_the_sources_if_it_may(monkeypatch, tmp_path, 
         (tmp_path / "femto").mkdir(exist_ok=True)
 
 
+@pytest.mark.parametrize("place", ["out", "femto/_library"])
+def test_what_lies_there_is_taken_unless_others_could_have_written_it(monkeypatch, tmp_path, place):
+    """In the folder where it is wanted, or in the package."""
+    from femto import build
+
+    sound = libraries.fingerprint().encode()
+    monkeypatch.setattr(build, "_made", lambda names: [sound + b" made" for _ in names])
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "femto" / "build.py"))
+    name = libraries.targets()[0]
+    lying = tmp_path / place / libraries.library_name(name)
+    lying.parent.mkdir(parents=True, mode=0o755)
+
+    def built() -> bytes:
+        for other in {"cache", "out"} - {place}:
+            shutil.rmtree(tmp_path / other, ignore_errors=True)
+        (tmp_path / "cache").mkdir()
+        lying.write_bytes(sound + b" lying")
+        (path,) = build.build([name], tmp_path / "out")
+        assert path.parent == tmp_path / "out"
+        assert (tmp_path / "cache" / path.name).read_bytes() == path.read_bytes()
+        return path.read_bytes()
+
+    assert built() == sound + b" lying"
+    for written_by_all in (lying, lying.parent, tmp_path):
+        before = written_by_all.stat().st_mode & 0o777
+        written_by_all.chmod(0o777)
+        assert built() == sound + b" made"
+        if written_by_all.is_dir():
+            written_by_all.chmod(before)
+        lying.unlink()
+    target = tmp_path / "aside"
+    target.mkdir(mode=0o755)
+    target.chmod(0o777)
+    (target / lying.name).write_bytes(sound + b" lying")
+    lying.symlink_to(target / lying.name)
+    assert not libraries.trusted(lying)
+    assert not libraries.trusted(tmp_path / "none")
+
+
 def test_what_cannot_be_linked_is_told_before_anything_is_compiled(monkeypatch, tmp_path):
     from femto import build
 
     monkeypatch.setattr(build, "_made", None)
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "nowhere" / "build.py"))
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
     for target in build.TARGETS:

@@ -26,10 +26,8 @@ array the address of its first element, then its shape; of a NamedTuple its fiel
 import contextlib
 import ctypes
 import functools
-import importlib.resources
 import importlib.util
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LaffError
-from ..files.whole import write_whole
-from .libraries import FEMTO, cache_folder, library_name, targets, usable
+from .libraries import library_name, places, targets, usable
 from .signatures import (
     Copies,
     Kernel,
@@ -177,9 +174,8 @@ class _Compiler:
 def library() -> Path | None:
     """The compiled library that kernels take on this machine; None if none fits.
 
-    That is the one that FEMTO_LIBRARY names; else one that came with the package, or with another
-    of these very sources in `sys.path`, where this one is a zip from another kind of machine; else
-    one that this account made. Raises LaffError if the one that is named cannot be taken.
+    That is the one that FEMTO_LIBRARY names, or else the best for this machine that there is, in
+    the first of the `places` that has it. Raises LaffError if one is named and cannot be taken.
     """
     found = _find_library()
     return None if found is None else found.path
@@ -195,25 +191,11 @@ def _find_library() -> _Library | None:
             reason = str(error)
         remedy = "make it with python -m femto.build, or leave FEMTO_LIBRARY out"
         raise LaffError(f"FEMTO_LIBRARY={named} cannot be used: {reason}: {remedy}")
-    package = importlib.resources.files(FEMTO)
-    packages = [package, *(Path(entry, FEMTO) for entry in sys.path if entry)]
     for target in targets():
-        name = library_name(target)
-        shipped = [folder / "_library" / name for folder in packages]
         with contextlib.suppress(OSError):  # of another C library, where nothing is executed, …
-            for path in shipped:
-                if isinstance(path, Path) and usable(path):
-                    return _Library(path)
-            folder = cache_folder()
-            if folder is None:
-                continue
-            kept = folder / name
-            if not isinstance(package, Path) and usable(shipped[0]):  # in a zip
-                data = shipped[0].read_bytes()
-                if not kept.is_file() or kept.read_bytes() != data:
-                    write_whole(kept, data)
-            if usable(kept):
-                return _Library(kept)
+            for folder in places():
+                if usable(folder / library_name(target)):
+                    return _Library(folder / library_name(target))
     return None
 
 

@@ -7,7 +7,10 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from ..files.whole import write_whole
 
 SOURCES = (
     "build.py", "coding/blocks.py", "coding/cells.py", "coding/classes.py", "coding/contexts.py",
@@ -76,6 +79,46 @@ def cache_folder() -> Path | None:
         if _private_folder(folder) and _private_folder(inner):
             return inner
     return None
+
+
+def places() -> Iterator[Path]:
+    """The folders in which libraries may lie, the best first: that of the package, those of other
+    packages femto in `sys.path`, and the cache of this account, which is not made before it is
+    asked for; there is what came with the package in a zip, too. Raises OSError if that cannot be
+    put there."""
+    package = importlib.resources.files(FEMTO)
+    if isinstance(package, Path):
+        yield package / "_library"
+    yield from (Path(entry, FEMTO, "_library") for entry in sys.path if entry)
+    folder = cache_folder()
+    if folder is None:
+        return
+    if not isinstance(package, Path):
+        for name in map(library_name, targets()):
+            zipped, kept = package / "_library" / name, folder / name
+            if usable(zipped):
+                data = zipped.read_bytes()
+                if not kept.is_file() or kept.read_bytes() != data:
+                    write_whole(kept, data)
+    yield folder
+
+
+def trusted(path: Path) -> bool:
+    """Whether none but this account and root can have written a file, or can put another in its
+    place; False where that cannot be told, as on Windows."""
+    if not hasattr(os, "getuid"):
+        return False
+    path = Path(os.path.realpath(path))
+    try:
+        for place in (path, *path.parents):
+            status = place.lstat()
+            # In a folder like /tmp everybody may write, but nobody rename what is another's.
+            shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+            if status.st_uid not in (0, os.getuid()) or (status.st_mode & 0o022 and not shared):
+                return False
+    except OSError:
+        return False
+    return True
 
 
 _V2 = {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}
