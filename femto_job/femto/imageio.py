@@ -7,8 +7,9 @@
     small = iio.imread("photo.laff.gz", scale=8)   # and with its options
     iio.imwrite("copy.laff.gz", image, quality=80)  # those of femto.encode
 
-imageio takes the plugin for archives, whatever they are called, and for names that end in `.laff`
-or `.laff.gz`; `plugin="LAFF"` asks for it. An archive holds one picture: index 0.
+imageio takes the plugin to read archives, whatever they are called, and to write what has a name
+that ends in `.laff` or `.laff.gz`, or such an `extension=`; `plugin="LAFF"` asks for it. An archive
+holds one picture: index 0.
 """
 
 import os
@@ -49,8 +50,8 @@ class LaffPlugin(PluginV3):
         # imageio's own extension of NAME.laff.gz is .gz, unless it was told another.
         elif request.extension == ".gz" and not str(name).lower().endswith(".laff.gz"):
             raise InitializationError(f"{name}: archives are called NAME.laff.gz")
-        elif request.extension not in (None, ".gz", ".laff", ".laff.gz"):
-            raise InitializationError(f"{name}: no name of an archive")
+        elif request.extension not in (".gz", ".laff", ".laff.gz"):
+            raise InitializationError(f"{name}: say extension='.laff.gz', or name it so")
         self._content: bytes | None = None
 
     def _stored(self) -> bytes | AnyPath:
@@ -120,7 +121,11 @@ def _check_index(index: Any) -> None:
         raise ValueError(f"there is no picture {index}: an archive holds one, with index 0")
 
 
+# The first that is asked what bytes are: Pillow knows archives, too, after `import femto.pillow`.
+_others = dict(known_plugins)
+known_plugins.clear()
 known_plugins[NAME] = PluginConfig(name=NAME, class_name="LaffPlugin", module_name=__name__)
+known_plugins.update(_others)
 for _extension in (".laff", ".laff.gz", ".gz"):
     known_extensions.setdefault(_extension, []).insert(
         0, FileExtension(name="femto archive", extension=_extension, priority=[NAME])

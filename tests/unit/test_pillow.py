@@ -231,15 +231,12 @@ def test_metadata_go_in_and_come_out(tmp_path):
         {"exif": 7, "xmp": [1], "resolution": [0, 1]},
         {"resolution": [[1, 0], [1, 0], "inch"]},
         {"resolution": ["a", None, "cm"], "exif": "text"},
-        {"resolution": [1, 2, "none"], "xmp": "\ud800"},
+        {"resolution": [1, 2, "none"]},
         {"resolution": {"a": 1}, "exif": b"damaged"},
     ],
 )
 def test_odd_metadata_do_no_harm(metadata):
-    try:
-        data = femto.encode(picture(8, 8), metadata=metadata)
-    except femto.LaffError:
-        pytest.skip("femto does not write it")
+    data = femto.encode(picture(8, 8), metadata=metadata)
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         image.getexif()
