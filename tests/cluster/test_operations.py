@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from lab import ADDRESS, CLUSTER, INVENTORY, ROOT, wait
 
 
@@ -174,6 +175,7 @@ touch packages/spark4/.complete envs/spark4/.complete
             cluster.shell(host, f"rm -rf {planted}")
 
 
+@pytest.mark.slow
 def test_upgrade_to_other_packages_and_roll_back_during_a_job(cluster, jobs):
     old = active(cluster)
     # Packages of another name, which are the same files: to build others takes minutes.

@@ -262,7 +262,7 @@ print(json.dumps({r.path: r.features and list(r.features.toArray()) for r in row
 """
 
 
-@pytest.mark.parametrize("where", ["local", "cluster"])
+@pytest.mark.parametrize("where", [pytest.param("local", marks=pytest.mark.slow), "cluster"])
 def test_it_registers_by_itself(where, folder, tmp_path, request):
     """With the packages installed, which PYTHONPATH stands for here, nothing is to be set up."""
     script = tmp_path / "script.py"

@@ -116,6 +116,7 @@ print("CHANGED", screen.value != whole)
     assert "CHANGED True" in done.text
 
 
+@pytest.mark.slow  # the gate runs it on the cluster
 def test_spark_image_compression(execute, tmp_path):
     shown = 'print("ENDED", sorted(table.status), bool((speed > 0).all()), list(speed.index)[0])'
     done = execute("spark_image_compression", shown)
