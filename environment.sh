@@ -1,6 +1,7 @@
 # Sourced by run.sh, test.sh and pyspark.sh: their help, their Python environment and their Java.
 #   femto_help                the comment at the script's top
-#   femto_python PACKAGE...   a virtual environment that holds the packages; sets $python
+#   femto_python PACKAGE...   a virtual environment that holds the packages; sets $python. May be
+#                             called again for more of them, of which another one is the first
 #   femto_java                Java 17 or newer, as Spark wants it; sets and exports JAVA_HOME
 # Both say what they do, do nothing when all is there, and end the script with one clear line when
 # they cannot go on.
@@ -51,9 +52,12 @@ femto_python() {
     fi
     # What was installed, and from which pins: nothing to do if neither has changed.
     wanted=$(printf '%s\n' "$@"; cat "$femto_home/requirements.txt")
-    stamp=$femto_venv/femto-${0##*/}.installed
+    stamp=$femto_venv/femto-${0##*/}-$1.installed
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
-        echo "Installing $* (half a gigabyte with Spark: minutes) ..."
+        case " $* " in
+            *" pyspark "*) echo "Installing $* (half a gigabyte with Spark: minutes) ..." ;;
+            *) echo "Installing $* ..." ;;
+        esac
         # Most modules of these packages are never imported: Python compiles those that are.
         "$python" -m pip install --quiet --progress-bar off --no-compile --use-pep517 -c "$femto_home/requirements.txt" "$@" ||
             femto_fail "pip could not install these packages; its message is above: check the network and the disk, then run again"

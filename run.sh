@@ -17,7 +17,16 @@ for argument in "$@"; do
     esac
 done
 
-femto_python numpy numba pillow tifffile imagecodecs rawpy pillow-heif pydicom pyspark pyarrow scipy
+# What compiles comes first, for that takes as long as installing all the rest: once, for all
+# processes. Without a linker each compiles what it needs.
+femto_python numba numpy pillow scipy
+compiling=
+if command -v cc > /dev/null; then
+    PYTHONPATH=$femto_home/femto_job "$python" -m femto.build native > /dev/null &
+    compiling=$!
+    trap 'kill "$compiling" 2>/dev/null || true' EXIT
+fi
+femto_python tifffile imagecodecs rawpy pillow-heif pydicom pyspark pyarrow
 femto_java
 
 output=images_out
@@ -38,9 +47,9 @@ if [ -z "$input" ]; then
     set -- --input "$femto_home/samples" "$@"
 fi
 
-# Once, for all processes. Without a linker each compiles what it needs.
-if command -v cc > /dev/null; then
-    PYTHONPATH=$femto_home/femto_job "$python" -m femto.build native > /dev/null || :
+if [ -n "$compiling" ]; then
+    wait "$compiling" || :
+    trap - EXIT
 fi
 
 # Java mangles file names with letters beyond ASCII unless the locale has them.

@@ -81,8 +81,8 @@ def test_nothing_is_pinned_that_nothing_needs(project, lock, repository):
 @pytest.mark.parametrize("script, extra", [("run.sh", "spark"), ("test.sh", "dev")])
 def test_the_scripts_install_what_the_extras_need(project, lock, repository, script, extra):
     text = (repository / script).read_text(encoding="utf-8").replace("\\\n", "")
-    (names,) = re.findall(r"^femto_python (.*)$", text, re.MULTILINE)
-    installed = {r.name: r.marker for r in map(Requirement, shlex.split(names))}
+    names = re.findall(r"^femto_python (.*)$", text, re.MULTILINE)
+    installed = {r.name: r.marker for r in map(Requirement, shlex.split(" ".join(names)))}
     wanted = needed(project, extra)
     assert set(wanted) <= set(installed)
     assert set(installed) <= set(lock.pins_for("3.11"))
