@@ -113,7 +113,9 @@ def test_what_is_not_there_is_refused(tmp_path):
     assert (iio.imread(path) == femto.decode(path)).all()  # what was there is there
 
 
-@pytest.mark.parametrize("data", [b"", b"\x1f\x8b damaged", gzip.compress(b"a log\n" * 99)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1f\x8b damaged", gzip.compress(b"a log\n" * 99, mtime=0)]
+)
 def test_other_files_are_left_to_others(data, tmp_path):
     path = tmp_path / "a.laff.gz"
     path.write_bytes(data)
